@@ -1,0 +1,2 @@
+//! The command `altclip`.
+fn main() {}

@@ -1,0 +1,118 @@
+//! The table of codes: each stable, with its exit status and its meaning.
+
+use std::fmt;
+
+macro_rules! codes {
+    ($($name:ident $exit:literal $meaning:literal;)*) => {
+        /// A stable code. `E` is an error, `W` a warning, `I` a notice.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Code {
+            $(#[doc = $meaning] $name,)*
+        }
+
+        /// Every code, in the order of its number.
+        pub const CODES: &[Code] = &[$(Code::$name),*];
+
+        impl Code {
+            /// The code as it is printed, `E2103`.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Code::$name => stringify!($name)),* }
+            }
+
+            /// The exit status of a command that ends with this code.
+            pub fn exit_status(self) -> u8 {
+                match self { $(Code::$name => $exit),* }
+            }
+
+            /// What the code stands for, one line.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Code::$name => $meaning),* }
+            }
+        }
+    };
+}
+
+codes! {
+    E1001 2 "the command line is not valid";
+    E1002 2 "no model was named";
+    E1003 2 "the output exists or is one of the inputs";
+    E1004 7 "the output cannot be written";
+    E2001 7 "a file of the model folder is missing or cannot be read";
+    E2002 7 "the hub does not have this repository, revision or file";
+    E2003 7 "the hub asks for a token or for the licence to be accepted";
+    E2004 7 "the hub cannot be reached or broke the connection off";
+    E2005 7 "a downloaded file does not have the announced checksum or size";
+    E2006 7 "offline, and the file is not in the cache";
+    E2007 7 "the cache folder cannot be written";
+    E2008 2 "this is not a hub id, and no folder of this name exists";
+    E2010 4 "safetensors: the header is longer than the file";
+    E2011 4 "safetensors: the header is over the limit";
+    E2012 4 "safetensors: the header is not a JSON object in UTF-8";
+    E2013 4 "safetensors: a tensor name occurs twice";
+    E2014 4 "safetensors: tensors overlap, leave a gap or do not cover the file";
+    E2015 4 "safetensors: shape and dtype do not match the byte range";
+    E2016 4 "a tensor or shard name is not acceptable";
+    E2017 4 "a dtype is not supported";
+    E2018 4 "the shard index does not match the shards";
+    E2101 4 "tensors are missing";
+    E2102 4 "tensors are not expected";
+    E2103 4 "a tensor has another shape than the model needs";
+    E2104 4 "a weight is not finite";
+    E2105 4 "a tensor does not have the sealed checksum";
+    E2106 4 "the file is not a weight file";
+    E2107 7 "a weight file changed while it was in use";
+    W2120 0 "two weight files are present; one is used";
+    W2121 0 "training keys are ignored";
+    W2122 0 "two files of the model disagree; one is obeyed";
+    E2201 4 "a pickle names something outside the list of allowed names";
+    E2202 4 "a pickle is over a limit";
+    E2203 4 "a zip archive is damaged or not as PyTorch writes it";
+    E2204 4 "a pickle is damaged or not a state dict";
+    E2301 4 "config.json is not valid";
+    E2302 4 "the model family is not supported";
+    E2303 4 "preprocessor_config.json is not valid";
+    E3001 4 "the tokenizer files are missing or of another kind";
+    E3002 4 "a vocabulary entry is not valid";
+    E3003 4 "the normaliser table of the tokenizer is damaged";
+    E3004 4 "a component of the tokenizer is not supported";
+    E3005 4 "the vocabulary is over the limit";
+    E3006 4 "the tokenizer does not belong to the model";
+    E3101 3 "the text is not valid UTF-8";
+    E3104 3 "the text has more tokens than allowed";
+    E3105 3 "the text is over the size limit";
+    E4001 3 "the file is not a picture";
+    E4002 3 "the picture format is not supported";
+    E4003 3 "the picture is truncated";
+    E4004 3 "the picture data is damaged";
+    E4005 3 "this kind of JPEG is not supported";
+    E4006 3 "the picture is over the pixel or memory limit";
+    E4007 3 "a PNG chunk is damaged";
+    E4008 3 "an animation frame is not valid";
+    E4101 3 "pixel values are not valid";
+    E4201 7 "the input is not a readable regular file";
+    E4202 3 "the picture file is over the size limit";
+    E5003 3 "too many bad inputs";
+    E9001 70 "a bug of this program";
+    E9002 6 "not enough memory";
+    E9003 70 "a result is not finite";
+    E9004 70 "an operation is not supported by the backend";
+    E9005 6 "a resource of the machine is not available";
+}
+
+impl Code {
+    /// `error`, `warning` or `notice`.
+    pub fn severity(self) -> &'static str {
+        match self.as_str().as_bytes()[0] {
+            b'W' => "warning",
+            b'I' => "notice",
+            _ => "error",
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
