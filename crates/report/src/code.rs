@@ -46,6 +46,7 @@ codes! {
     E2006 7 "offline, and the file is not in the cache";
     E2007 7 "the cache folder cannot be written";
     E2008 2 "this is not a hub id, and no folder of this name exists";
+    E2009 7 "the answer of the hub cannot be used";
     E2010 4 "safetensors: the header is longer than the file";
     E2011 4 "safetensors: the header is over the limit";
     E2012 4 "safetensors: the header is not a JSON object in UTF-8";

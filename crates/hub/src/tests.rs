@@ -1,0 +1,1 @@
+//! The Hub and the cache against a server of the tests.
