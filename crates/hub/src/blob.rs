@@ -141,20 +141,20 @@ impl Wanted<'_> {
         part: &mut Part,
         progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<(), Error> {
-        let mut tries = 1;
+        let mut failures = 0;
         while self.bytes != Some(part.bytes) {
             let start = part.bytes;
             match self.connection(client, part, progress) {
                 Ok(()) => break,
                 Err(error) if error.is_transient() => {
                     if part.bytes >= start.saturating_add(GOOD_CONNECTION_BYTES) {
-                        tries = 1;
-                    } else if tries >= MAX_TRIES {
-                        return Err(error);
-                    } else {
-                        tries += 1;
+                        failures = 0;
                     }
-                    client.pause(tries - 1, &error);
+                    failures += 1;
+                    if failures == MAX_TRIES {
+                        return Err(error);
+                    }
+                    client.pause(failures, &error);
                 }
                 Err(error) => return Err(error),
             }
