@@ -1,0 +1,248 @@
+//! The CLIP image processor: resize, crop to the middle, rescale, normalise.
+//!
+//! # Source
+//! transformers 5.23.0, `CLIPImageProcessorPil` (`image_processing_backends.py`, `PilBackend`) and
+//! `image_transforms.py`.
+
+use crate::config;
+use crate::error::Error;
+use crate::resize::{Filter, Window, resize_window};
+use crate::rgb::{Rgb, zeros};
+
+/// Mean of red, green and blue in the pictures that CLIP was trained on.
+pub(crate) const CLIP_MEAN: [f64; 3] = [0.48145466, 0.4578275, 0.40821073];
+/// Standard deviation of the same.
+pub(crate) const CLIP_STD: [f64; 3] = [0.26862954, 0.26130258, 0.27577711];
+
+/// What size a picture is brought to before the crop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resize {
+    /// The shorter side gets this length; the longer one follows, its fraction cut off.
+    ShortestEdge(u32),
+    /// Both sides are set; the picture may be squashed.
+    Exact {
+        /// Rows.
+        height: u32,
+        /// Columns.
+        width: u32,
+    },
+    /// The picture keeps its size.
+    None,
+}
+
+/// Turns pictures into the input of a vision tower.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preprocessor {
+    resize: Resize,
+    filter: Filter,
+    /// Rows and columns of the crop.
+    crop: Option<(u32, u32)>,
+    rescale: Option<f64>,
+    normalize: Option<([f64; 3], [f64; 3])>,
+    /// The output for each of the 256 values of each channel.
+    table: Box<[[f32; 256]; 3]>,
+}
+
+impl Preprocessor {
+    /// CLIP's own settings for square inputs of `size` pixels: bicubic, shortest edge, centre crop.
+    pub fn clip(size: u32) -> Self {
+        Self::new(
+            Resize::ShortestEdge(size),
+            Filter::Bicubic,
+            Some((size, size)),
+            Some(1.0 / 255.0),
+            Some((CLIP_MEAN, CLIP_STD)),
+        )
+    }
+
+    /// The settings of a `preprocessor_config.json`, in its old shape (`"size": 224`) or its new
+    /// one (`"size": {"shortest_edge": 224}`). Fields that are missing have CLIP's values.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where a field is not valid, the processor is not one of CLIP's family, or
+    /// pictures would come out in different sizes.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, Error> {
+        config::parse(bytes)
+    }
+
+    pub(crate) fn new(
+        resize: Resize,
+        filter: Filter,
+        crop: Option<(u32, u32)>,
+        rescale: Option<f64>,
+        normalize: Option<([f64; 3], [f64; 3])>,
+    ) -> Self {
+        let table = Box::new(std::array::from_fn(|channel| {
+            std::array::from_fn(|value| {
+                // The reference multiplies in f64, rounds to f32, then normalises in f32.
+                let scaled = match rescale {
+                    Some(factor) => (value as f64 * factor) as f32,
+                    None => value as f32,
+                };
+                match normalize {
+                    Some((mean, std)) => (scaled - mean[channel] as f32) / std[channel] as f32,
+                    None => scaled,
+                }
+            })
+        }));
+        Self { resize, filter, crop, rescale, normalize, table }
+    }
+
+    /// How pictures are resized.
+    pub fn resize(&self) -> Resize {
+        self.resize
+    }
+
+    /// The resampling filter.
+    pub fn filter(&self) -> Filter {
+        self.filter
+    }
+
+    /// Factor of the rescaling, `None` where there is none.
+    pub fn rescale_factor(&self) -> Option<f64> {
+        self.rescale
+    }
+
+    /// Mean and standard deviation of the channels, `None` where nothing is normalised.
+    pub fn mean_std(&self) -> Option<([f64; 3], [f64; 3])> {
+        self.normalize
+    }
+
+    /// Rows and columns of the output. The same for every picture.
+    pub fn output_size(&self) -> (usize, usize) {
+        let (height, width) = match (self.crop, self.resize) {
+            (Some(crop), _) => crop,
+            (None, Resize::Exact { height, width }) => (height, width),
+            // `config::parse` and `clip` never make such a preprocessor.
+            (None, Resize::ShortestEdge(size)) => (size, size),
+            (None, Resize::None) => (0, 0),
+        };
+        (height as usize, width as usize)
+    }
+
+    /// The pixel values of `image`.
+    ///
+    /// # Shapes
+    /// `[3, H, W]` with [`Self::output_size`], red first.
+    ///
+    /// # Numerics
+    /// Bit for bit those of `CLIPImageProcessorPil`.
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub fn apply(&self, image: &Rgb) -> Result<Vec<f32>, Error> {
+        let (height, width) = self.output_size();
+        let mut out = zeros(3 * height * width)?;
+        self.apply_into(image, &mut out)?;
+        Ok(out)
+    }
+
+    /// Writes the pixel values of `image` to `out`, `[3, H, W]`.
+    ///
+    /// # Errors
+    /// [`Error::Pixels`] where `out` has another length, [`Error::Memory`].
+    pub fn apply_into(&self, image: &Rgb, out: &mut [f32]) -> Result<(), Error> {
+        let (height, width) = self.output_size();
+        let (found, expected) = (out.len() as u64, 3 * (height * width) as u64);
+        if found != expected {
+            return Err(Error::Pixels { what: "values of the output", found, expected });
+        }
+        let crop = self.crop_rgb(image)?;
+        let planes = out.chunks_exact_mut((height * width).max(1));
+        for ((channel, plane), table) in planes.enumerate().zip(self.table.iter()) {
+            let values = crop.data().iter().skip(channel).step_by(3);
+            for (out, &value) in plane.iter_mut().zip(values) {
+                *out = table[usize::from(value)];
+            }
+        }
+        Ok(())
+    }
+
+    /// The resized and cropped picture before it becomes numbers; zeros around it where it is
+    /// smaller than the crop.
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub fn crop_rgb(&self, image: &Rgb) -> Result<Rgb, Error> {
+        let (width, height) = self.resized(image);
+        let (crop_height, crop_width) = self.crop.unwrap_or((height, width));
+        let across = Span::new(width, crop_width);
+        let down = Span::new(height, crop_height);
+        let window =
+            Window { left: across.start, top: down.start, width: across.len, height: down.len };
+        let kept = resize_window(image, width, height, self.filter, window)?;
+        if (across.len, down.len) == (crop_width, crop_height) {
+            return Ok(kept);
+        }
+        let stride = 3 * crop_width as usize;
+        let mut data = zeros::<u8>(stride * crop_height as usize)?;
+        let rows = data.chunks_exact_mut(stride).skip(down.pad as usize);
+        for (y, row) in (0..kept.height()).zip(rows) {
+            let start = 3 * across.pad as usize;
+            let source = kept.row(y);
+            if let Some(target) = row.get_mut(start..start + source.len()) {
+                target.copy_from_slice(source);
+            }
+        }
+        Rgb::from_raw(crop_width, crop_height, data)
+    }
+
+    /// Width and height after resizing.
+    fn resized(&self, image: &Rgb) -> (u32, u32) {
+        let (width, height) = (image.width(), image.height());
+        match self.resize {
+            Resize::Exact { height, width } => (width, height),
+            Resize::None => (width, height),
+            Resize::ShortestEdge(size) => {
+                let (short, long) = (width.min(height), width.max(height));
+                let long = (u64::from(size) * u64::from(long)) as f64 / f64::from(short);
+                let long = long as u32;
+                if width <= height { (size, long) } else { (long, size) }
+            }
+        }
+    }
+}
+
+/// The part of one direction that the centre crop keeps.
+struct Span {
+    /// First kept position.
+    start: u32,
+    len: u32,
+    /// Zeros before it.
+    pad: u32,
+}
+
+impl Span {
+    fn new(size: u32, crop: u32) -> Self {
+        if size >= crop {
+            // The reference rounds down; torchvision's crop rounds half to even.
+            Self { start: (size - crop) / 2, len: crop, pad: 0 }
+        } else {
+            Self { start: 0, len: size, pad: (crop - size).div_ceil(2) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_long_side_is_cut_not_rounded() {
+        let clip = Preprocessor::clip(224);
+        let resized =
+            |w, h| clip.resized(&Rgb::from_raw(w, h, vec![0; 3 * (w * h) as usize]).unwrap());
+        assert_eq!(resized(640, 480), (298, 224));
+        assert_eq!(resized(480, 640), (224, 298));
+        assert_eq!(resized(1, 3000), (224, 672_000));
+        assert_eq!(resized(3, 3), (224, 224));
+    }
+
+    #[test]
+    fn the_table_is_computed_as_the_reference_does() {
+        let clip = Preprocessor::clip(2);
+        // float32(255 * (1/255)) = 1, then (1 - mean) / std in float32.
+        assert_eq!(clip.table[0][255], (1.0f32 - 0.48145466f32) / 0.26862954f32);
+        assert_eq!(clip.table[2][0], -0.40821073f32 / 0.27577711f32);
+    }
+}
