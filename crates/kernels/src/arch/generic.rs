@@ -1,0 +1,214 @@
+//! The vector of 16 `f32` lanes that every kernel is written over.
+//!
+//! All kernels are written once against [`F32x16`]. An instruction set gives sixteen lanes with
+//! whatever registers it has: one `zmm`, two `ymm`, four NEON `q`, or an array. Every operation of
+//! the trait is exact in the sense of IEEE 754 (correctly rounded, one rounding), or an operation
+//! on bits, so the same kernel gives the same bits on every instruction set. What would differ
+//! (order of a horizontal sum, approximate reciprocals) is not in the trait.
+
+use std::ops::{Add, Div, Mul, Sub};
+
+/// Lanes of a vector, on every instruction set.
+pub(crate) const LANES: usize = 16;
+
+/// Sixteen `f32` lanes.
+///
+/// The functions that make a vector from nothing are `unsafe`: their caller promises that the
+/// processor has the instruction set of `Self`. A value of the type is then the proof that lets
+/// arithmetic on it be safe.
+pub(crate) trait F32x16:
+    Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self>
+{
+    /// All lanes `x`.
+    ///
+    /// # Safety
+    /// The processor has this instruction set.
+    unsafe fn splat(x: f32) -> Self;
+
+    /// Reads 16 values.
+    ///
+    /// # Safety
+    /// The processor has this instruction set and `p` is readable for 16 values (any alignment).
+    unsafe fn load(p: *const f32) -> Self;
+
+    /// Writes 16 values.
+    ///
+    /// # Safety
+    /// `p` is writable for 16 values (any alignment).
+    unsafe fn store(self, p: *mut f32);
+
+    /// Reads `n <= 16` values, the lanes behind them are `fill`.
+    ///
+    /// # Safety
+    /// The processor has this instruction set and `p` is readable for `n` values.
+    #[inline(always)]
+    unsafe fn load_head(p: *const f32, n: usize, fill: f32) -> Self {
+        debug_assert!(n <= LANES);
+        let mut lanes = [fill; LANES];
+        // SAFETY: `p` is readable for `n` values and `n <= 16`; the array is readable.
+        unsafe {
+            std::ptr::copy_nonoverlapping(p, lanes.as_mut_ptr(), n);
+            Self::load(lanes.as_ptr())
+        }
+    }
+
+    /// Writes the first `n <= 16` lanes.
+    ///
+    /// # Safety
+    /// `p` is writable for `n` values.
+    #[inline(always)]
+    unsafe fn store_head(self, p: *mut f32, n: usize) {
+        debug_assert!(n <= LANES);
+        let lanes = self.to_array();
+        // SAFETY: `p` is writable for `n` values and `n <= 16`.
+        unsafe { std::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n) }
+    }
+
+    /// `self * b + c` with one rounding.
+    fn fma(self, b: Self, c: Self) -> Self;
+
+    /// Per lane `if self > other { self } else { other }`: a NaN in `other` goes through.
+    fn max_or(self, other: Self) -> Self;
+
+    /// Per lane `if self < other { self } else { other }`: a NaN in `other` goes through.
+    fn min_or(self, other: Self) -> Self;
+
+    /// Per lane `if self < other { yes } else { no }`.
+    fn if_less(self, other: Self, yes: Self, no: Self) -> Self;
+
+    /// The absolute value.
+    fn abs(self) -> Self;
+
+    /// Takes each lane's bits as an integer `i` and gives the float of bits `(i << 23) + (127 << 23)`
+    /// (wrapping): `2^n` where `i` has `n` (-126..=127) in its low nine bits.
+    fn pow2_of_low_bits(self) -> Self;
+
+    /// Asks for the cache line at `p`; `p` may be any address.
+    fn prefetch(p: *const f32);
+
+    /// The lanes in order.
+    #[inline(always)]
+    fn to_array(self) -> [f32; LANES] {
+        let mut lanes = [0.0; LANES];
+        // SAFETY: the array is writable for 16 values.
+        unsafe { self.store(lanes.as_mut_ptr()) }
+        lanes
+    }
+
+    /// The sum of the lanes, always in the same tree: halves are added until one value is left.
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        let mut lanes = self.to_array();
+        let mut half = LANES / 2;
+        while half > 0 {
+            for i in 0..half {
+                lanes[i] += lanes[i + half];
+            }
+            half /= 2;
+        }
+        lanes[0]
+    }
+
+    /// The largest lane; where a lane is NaN the result may be any lane.
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        let mut lanes = self.to_array();
+        let mut half = LANES / 2;
+        while half > 0 {
+            for i in 0..half {
+                lanes[i] = if lanes[i] > lanes[i + half] { lanes[i] } else { lanes[i + half] };
+            }
+            half /= 2;
+        }
+        lanes[0]
+    }
+}
+
+/// Adds `Add`, `Sub`, `Mul` and `Div` to a vector type from four functions on its inner value.
+macro_rules! vector_operators {
+    ($vector:ty, $($trait:ident $method:ident $function:path),+ $(,)?) => {$(
+        impl std::ops::$trait for $vector {
+            type Output = Self;
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                $function(self, other)
+            }
+        }
+    )+};
+}
+pub(crate) use vector_operators;
+
+/// Makes the kernel table of one instruction set: every generic body, compiled with the features.
+///
+/// `mr` and `nv` are the rows and vectors of its register tile.
+macro_rules! instantiate {
+    ($isa:expr, $vector:ty, [$($feature:literal),*], mr: $mr:literal, nv: $nv:literal,
+     tiles: [$([$(($m:literal, $v:literal)),+ $(,)?]),+ $(,)?]) => {
+        use crate::dispatch::{Isa, Kernels};
+        use crate::gemm::{FinishArgs, TileArgs};
+
+        $(#[target_feature(enable = $feature)])*
+        unsafe fn tile<const MR: usize, const NV: usize>(args: &TileArgs) {
+            // SAFETY: the features of this function are those of the vector; the rest is the
+            // caller's promise, which is the same.
+            unsafe { crate::gemm::tile::<$vector, MR, NV>(args) }
+        }
+        $(#[target_feature(enable = $feature)])*
+        unsafe fn finish(args: &FinishArgs) {
+            // SAFETY: as in `tile`.
+            unsafe { crate::gemm::finish::<$vector>(args) }
+        }
+        $(#[target_feature(enable = $feature)])*
+        unsafe fn activate(activation: crate::Activation, x: &[f32], out: &mut [f32]) {
+            // SAFETY: as in `tile`.
+            unsafe { crate::activation::activate::<$vector>(activation, x, out) }
+        }
+        $(#[target_feature(enable = $feature)])*
+        unsafe fn softmax_weights(row: &mut [f32], scale: f32) -> f32 {
+            // SAFETY: as in `tile`.
+            unsafe { crate::softmax::softmax_weights::<$vector>(row, scale) }
+        }
+        $(#[target_feature(enable = $feature)])*
+        unsafe fn scale(x: &[f32], factor: f32, out: &mut [f32]) {
+            // SAFETY: as in `tile`.
+            unsafe { crate::elementwise::scale::<$vector>(x, factor, out) }
+        }
+        $(#[target_feature(enable = $feature)])*
+        unsafe fn layer_norm(row: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+            // SAFETY: as in `tile`.
+            unsafe { crate::layer_norm::layer_norm_row::<$vector>(row, weight, bias, eps, out) }
+        }
+        $(#[target_feature(enable = $feature)])*
+        unsafe fn add(a: &[f32], b: &[f32], out: &mut [f32]) {
+            // SAFETY: as in `tile`.
+            unsafe { crate::elementwise::add::<$vector>(a, b, out) }
+        }
+        $(#[target_feature(enable = $feature)])*
+        unsafe fn dot(a: &[f32], b: &[f32]) -> f32 {
+            // SAFETY: as in `tile`.
+            unsafe { crate::elementwise::dot::<$vector>(a, b) }
+        }
+        $(#[target_feature(enable = $feature)])*
+        unsafe fn peak(steps: usize) -> f32 {
+            // SAFETY: as in `tile`.
+            unsafe { crate::gemm::peak::<$vector, $mr, $nv>(steps) }
+        }
+
+        /// The table of this instruction set. It may be used only where the processor has it.
+        pub(crate) static KERNELS: Kernels = Kernels {
+            isa: $isa,
+            mr: $mr,
+            nv: $nv,
+            tiles: &[$(&[$(tile::<$m, $v>),+]),+],
+            finish,
+            activate,
+            softmax_weights,
+            scale,
+            layer_norm,
+            add,
+            dot,
+            peak,
+        };
+    };
+}
+pub(crate) use instantiate;

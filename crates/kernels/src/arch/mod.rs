@@ -1,0 +1,18 @@
+//! One folder per processor family; each file gives the 16-lane vector and the kernel table of one
+//! instruction set.
+
+pub(crate) mod generic;
+pub(crate) mod portable;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod x86_64 {
+    //! x86-64: AVX2 with FMA, AVX-512.
+    pub(crate) mod avx2;
+    pub(crate) mod avx512;
+}
+
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod aarch64 {
+    //! 64-bit Arm: NEON.
+    pub(crate) mod neon;
+}

@@ -1,0 +1,117 @@
+//! Sixteen lanes as one `zmm` register (AVX-512 F).
+//!
+//! The register tile is 6 rows × 4 vectors: 24 accumulators, 4 registers of weights and one of a
+//! broadcast input, 29 of 32.
+
+use std::arch::x86_64::*;
+
+use crate::arch::generic::{F32x16, LANES, instantiate, vector_operators};
+
+/// One `zmm`.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512F32(__m512);
+
+/// Wraps an intrinsic of two vectors.
+macro_rules! binary {
+    ($name:ident, $intrinsic:ident) => {
+        #[inline(always)]
+        fn $name(self, other: Self) -> Self {
+            // SAFETY: a value of this type exists only where the processor has AVX-512 F.
+            Self(unsafe { $intrinsic(self.0, other.0) })
+        }
+    };
+}
+
+impl Avx512F32 {
+    binary!(plus, _mm512_add_ps);
+    binary!(minus, _mm512_sub_ps);
+    binary!(times, _mm512_mul_ps);
+    binary!(over, _mm512_div_ps);
+}
+
+vector_operators!(Avx512F32,
+    Add add Self::plus, Sub sub Self::minus, Mul mul Self::times, Div div Self::over);
+
+impl F32x16 for Avx512F32 {
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self {
+        // SAFETY: the caller promises AVX-512 F.
+        Self(unsafe { _mm512_set1_ps(x) })
+    }
+
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self {
+        // SAFETY: the caller promises AVX-512 F and 16 readable values.
+        Self(unsafe { _mm512_loadu_ps(p) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32) {
+        // SAFETY: the caller promises 16 writable values.
+        unsafe { _mm512_storeu_ps(p, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_head(p: *const f32, n: usize, fill: f32) -> Self {
+        debug_assert!(n <= LANES);
+        let mask = ((1u32 << n) - 1) as __mmask16;
+        // SAFETY: lanes outside the mask are not read; the caller promises the first `n`.
+        Self(unsafe { _mm512_mask_loadu_ps(_mm512_set1_ps(fill), mask, p) })
+    }
+
+    #[inline(always)]
+    unsafe fn store_head(self, p: *mut f32, n: usize) {
+        debug_assert!(n <= LANES);
+        let mask = ((1u32 << n) - 1) as __mmask16;
+        // SAFETY: lanes outside the mask are not written; the caller promises the first `n`.
+        unsafe { _mm512_mask_storeu_ps(p, mask, self.0) }
+    }
+
+    #[inline(always)]
+    fn fma(self, b: Self, c: Self) -> Self {
+        // SAFETY: a value of this type exists only where the processor has AVX-512 F.
+        Self(unsafe { _mm512_fmadd_ps(self.0, b.0, c.0) })
+    }
+
+    // `vmaxps` and `vminps` give their second operand where the two do not compare.
+    binary!(max_or, _mm512_max_ps);
+    binary!(min_or, _mm512_min_ps);
+
+    #[inline(always)]
+    fn if_less(self, other: Self, yes: Self, no: Self) -> Self {
+        // SAFETY: a value of this type exists only where the processor has AVX-512 F.
+        Self(unsafe {
+            let mask = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, other.0);
+            _mm512_mask_blend_ps(mask, no.0, yes.0)
+        })
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        // SAFETY: a value of this type exists only where the processor has AVX-512 F.
+        Self(unsafe { _mm512_abs_ps(self.0) })
+    }
+
+    #[inline(always)]
+    fn pow2_of_low_bits(self) -> Self {
+        // SAFETY: a value of this type exists only where the processor has AVX-512 F.
+        Self(unsafe {
+            let shifted = _mm512_slli_epi32::<23>(_mm512_castps_si512(self.0));
+            _mm512_castsi512_ps(_mm512_add_epi32(shifted, _mm512_set1_epi32(127 << 23)))
+        })
+    }
+
+    #[inline(always)]
+    fn prefetch(p: *const f32) {
+        // SAFETY: a prefetch reads nothing that the program can see, at any address; SSE is part
+        // of x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+}
+
+instantiate!(Isa::Avx512, Avx512F32, ["avx512f"], mr: 6, nv: 4, tiles: [
+    [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1)],
+    [(1, 2), (2, 2), (3, 2), (4, 2), (5, 2), (6, 2)],
+    [(1, 3), (2, 3), (3, 3), (4, 3), (5, 3), (6, 3)],
+    [(1, 4), (2, 4), (3, 4), (4, 4), (5, 4), (6, 4)],
+]);
