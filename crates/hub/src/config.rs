@@ -32,6 +32,8 @@ pub struct HubConfig {
     pub proxy: Option<String>,
     /// Hosts that are reached without the proxy, separated by commas.
     pub no_proxy: Option<String>,
+    /// A PEM file of the certificate authorities to trust, instead of the built-in ones.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Shows everything but the secrets.
@@ -45,6 +47,7 @@ impl fmt::Debug for HubConfig {
             .field("timeout", &self.timeout)
             .field("proxy", &self.proxy.as_ref().map(|_| "(hidden)"))
             .field("no_proxy", &self.no_proxy)
+            .field("ca_file", &self.ca_file)
             .finish()
     }
 }
@@ -60,13 +63,15 @@ impl HubConfig {
             timeout: DEFAULT_TIMEOUT,
             proxy: None,
             no_proxy: None,
+            ca_file: None,
         }
     }
 
     /// The settings that an environment stands for: `HF_HOME`, `HF_HUB_CACHE`, `XDG_CACHE_HOME`,
     /// `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_ENDPOINT`, `HF_HUB_OFFLINE`, `HF_HUB_DOWNLOAD_TIMEOUT`,
-    /// the older names that `huggingface_hub` still reads, and the usual names of proxies. An
-    /// empty value counts as not set. `get` looks one variable up; the token file is read here.
+    /// the older names that `huggingface_hub` still reads, and the usual names of proxies and of a
+    /// file of certificate authorities (`SSL_CERT_FILE`, `REQUESTS_CA_BUNDLE`). An empty value
+    /// counts as not set. `get` looks one variable up; the token file is read here.
     ///
     /// # Errors
     /// [`Error::NoHome`] if nothing says where the cache is; [`Error::Setting`] for a value that
@@ -91,13 +96,15 @@ impl HubConfig {
                 .or_else(|| Some(hf_home.as_ref()?.join("token")))
                 .map_or(Ok(None), |path| read_token(&path))?,
         };
+        let endpoint = env.text("HF_ENDPOINT")?.unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned());
         Ok(Self {
-            endpoint: env.text("HF_ENDPOINT")?.unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned()),
+            proxy: env.proxy(&endpoint)?,
+            endpoint,
             token,
             offline: env.truth("HF_HUB_OFFLINE")? || env.truth("TRANSFORMERS_OFFLINE")?,
             timeout: env.timeout()?,
-            proxy: env.proxy()?,
             no_proxy: env.text("no_proxy")?.or(env.text("NO_PROXY")?),
+            ca_file: env.first(&["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"]).map(PathBuf::from),
             ..Self::new(cache_dir)
         })
     }
@@ -151,8 +158,11 @@ impl Env<'_> {
         }
     }
 
-    fn proxy(&self) -> Result<Option<String>, Error> {
-        for name in ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
+    /// The proxy for addresses of the endpoint's scheme.
+    fn proxy(&self, endpoint: &str) -> Result<Option<String>, Error> {
+        let plain = endpoint.starts_with("http://");
+        let own = if plain { ["http_proxy", "HTTP_PROXY"] } else { ["https_proxy", "HTTPS_PROXY"] };
+        for name in own.into_iter().chain(["all_proxy", "ALL_PROXY"]) {
             if let Some(proxy) = self.text(name)? {
                 return Ok(Some(proxy));
             }
@@ -232,5 +242,10 @@ mod tests {
         let shown = with("https_proxy", "http://u:hunter2@p:1").unwrap();
         assert_eq!(shown.proxy.as_deref(), Some("http://u:hunter2@p:1"));
         assert!(!format!("{shown:?}").contains("hunter2"));
+        let proxies =
+            [("HOME", "/h"), ("https_proxy", "s"), ("HTTP_PROXY", "p"), ("all_proxy", "a")];
+        assert_eq!(config(&proxies).unwrap().proxy.as_deref(), Some("s"));
+        let plain = [proxies[0], ("HF_ENDPOINT", "http://m"), proxies[1], proxies[3]];
+        assert_eq!(config(&plain).unwrap().proxy.as_deref(), Some("a"));
     }
 }

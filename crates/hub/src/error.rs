@@ -105,7 +105,7 @@ pub enum Error {
         repo: String,
     },
     /// The Hub cannot be reached, or the connection broke off.
-    #[error("{reason}")]
+    #[error("{reason}{}", cause(source.as_ref()))]
     Network {
         /// The address without query and user.
         url: String,
@@ -115,6 +115,14 @@ pub enum Error {
         transient: bool,
         /// The cause, where there is one.
         source: Option<io::Error>,
+    },
+    /// The Hub's certificate is not trusted, or there is no common way to encrypt.
+    #[error("no secure connection is possible: {source}")]
+    Tls {
+        /// The address without query and user.
+        url: String,
+        /// What the TLS library says.
+        source: io::Error,
     },
     /// The Hub answered with an unexpected HTTP status.
     #[error("the hub answered with status {status}")]
@@ -220,7 +228,7 @@ impl Error {
             | Self::Unauthorized { .. }
             | Self::Gated { .. }
             | Self::Forbidden { .. } => Code::E2003,
-            Self::Network { .. } | Self::Status { .. } => Code::E2004,
+            Self::Network { .. } | Self::Tls { .. } | Self::Status { .. } => Code::E2004,
             Self::Size { .. } | Self::Checksum { .. } | Self::NoChecksum { .. } => Code::E2005,
             Self::NotCached { .. } => Code::E2006,
             Self::NoHome | Self::Cache { .. } => Code::E2007,
@@ -263,6 +271,10 @@ impl Error {
                 "check the connection, HF_ENDPOINT and the proxy, then run the command again: it \
                  goes on where it stopped"
             }
+            Self::Tls { .. } => {
+                "check the clock and HF_ENDPOINT; behind a proxy that opens TLS, set SSL_CERT_FILE \
+                 to its certificate"
+            }
             Self::Status { .. } => {
                 "run the command again later: a download goes on where it stopped"
             }
@@ -295,7 +307,7 @@ impl Diagnose for Error {
     fn report(&self) -> Report {
         let report = Report::new(self.code(), "hub", self.to_string()).help(self.help());
         match self {
-            Self::RepoName { text, .. } => report.got(quote(text)).expected("ORG/NAME"),
+            Self::RepoName { .. } => report.expected("ORG/NAME"),
             Self::Setting { name, value, expected } => {
                 let report = report.place(*name).expected(*expected);
                 match value {
@@ -306,9 +318,10 @@ impl Diagnose for Error {
             Self::TokenFile { path, .. } | Self::Cache { path, .. } => {
                 report.place(path.display().to_string())
             }
-            Self::Network { url, .. } | Self::Status { url, .. } | Self::BadAnswer { url, .. } => {
-                report.place(quote(url))
-            }
+            Self::Network { url, .. }
+            | Self::Tls { url, .. }
+            | Self::Status { url, .. }
+            | Self::BadAnswer { url, .. } => report.place(quote(url)),
             Self::FileName { repo, .. } => {
                 report.place(quote(repo)).expected("a name inside the repository")
             }
@@ -328,4 +341,9 @@ impl Diagnose for Error {
             _ => report,
         }
     }
+}
+
+/// What the operating system says, to follow a message.
+fn cause(source: Option<&io::Error>) -> String {
+    source.map_or_else(String::new, |source| format!(": {source}"))
 }

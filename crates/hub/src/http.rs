@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::time::Duration;
 
 use ureq::http::{HeaderMap, Response, Uri, header};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body, Proxy};
 
 use crate::names::percent_encode;
@@ -88,6 +89,7 @@ impl Client {
             // Sizes and checksums are those of the plain bytes.
             .accept_encoding("identity")
             .proxy(proxy(config)?)
+            .tls_config(TlsConfig::builder().root_certs(authorities(config)?).build())
             .timeout_connect(Some(config.timeout))
             .timeout_per_read(Some(config.timeout))
             .timeout_per_write(Some(config.timeout))
@@ -264,6 +266,26 @@ impl Client {
     }
 }
 
+/// The certificate authorities to trust: those of a PEM file, or Mozilla's, which are built in.
+fn authorities(config: &HubConfig) -> Result<RootCerts, Error> {
+    let Some(path) = config.ca_file.as_ref().filter(|_| !config.offline) else {
+        return Ok(RootCerts::WebPki);
+    };
+    let bad = || Error::Setting {
+        name: "SSL_CERT_FILE",
+        value: Some(path.display().to_string()),
+        expected: "a readable PEM file of certificates",
+    };
+    let pem = std::fs::read(path).map_err(|_| bad())?;
+    let certificates: Vec<Certificate<'static>> = parse_pem(&pem)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if certificates.is_empty() { Err(bad()) } else { Ok(RootCerts::new_with_certs(&certificates)) }
+}
+
 fn proxy(config: &HubConfig) -> Result<Option<Proxy>, Error> {
     let Some(address) = &config.proxy else { return Ok(None) };
     let bad = |_| Error::Setting {
@@ -364,22 +386,29 @@ pub(crate) fn broken(url: &str, source: io::Error) -> Error {
 
 /// A request without an answer.
 fn unreached(uri: &Uri, error: ureq::Error) -> Error {
+    let url = shown(&uri.to_string());
     let (reason, transient) = match &error {
         ureq::Error::Timeout(_) => ("the hub does not answer in time", true),
         ureq::Error::HostNotFound => ("the host name is not known", false),
         ureq::Error::Io(_) | ureq::Error::ConnectionFailed => ("the hub cannot be reached", true),
         ureq::Error::Protocol(_) => ("the answer is not HTTP or broke off", true),
-        ureq::Error::Tls(_) | ureq::Error::Rustls(_) => ("no secure connection is possible", false),
         ureq::Error::ConnectProxyFailed(_) => ("the proxy refuses the connection", false),
         _ => ("the request failed", false),
     };
-    // The source may quote an address with its signature, except for these kinds.
+    // Other kinds are left out: they may quote an address with its signature.
     let source = match error {
+        // The TLS layer reports what it does not accept as invalid data.
+        ureq::Error::Io(source) if source.kind() == io::ErrorKind::InvalidData => {
+            return Error::Tls { url, source };
+        }
+        ureq::Error::Tls(reason) => return Error::Tls { url, source: io::Error::other(reason) },
+        error @ ureq::Error::Rustls(_) => {
+            return Error::Tls { url, source: io::Error::other(error) };
+        }
         ureq::Error::Io(source) => Some(source),
-        error @ ureq::Error::Rustls(_) => Some(io::Error::other(error)),
         _ => None,
     };
-    Error::Network { url: shown(&uri.to_string()), reason: reason.to_owned(), transient, source }
+    Error::Network { url, reason: reason.to_owned(), transient, source }
 }
 
 #[cfg(test)]
@@ -427,5 +456,15 @@ mod tests {
         Client::new(&config).expect("a good proxy");
         config.proxy = Some("gopher://x".to_owned());
         assert!(matches!(Client::new(&config), Err(Error::Setting { .. })));
+        config.proxy = None;
+        let dir = tempfile::tempdir().unwrap();
+        for text in [None, Some(""), Some("-----BEGIN CERTIFICATE-----\n!\n")] {
+            let path = dir.path().join("ca.pem");
+            if let Some(text) = text {
+                std::fs::write(&path, text).unwrap();
+            }
+            config.ca_file = Some(path);
+            assert!(matches!(Client::new(&config), Err(Error::Setting { .. })), "{text:?}");
+        }
     }
 }
