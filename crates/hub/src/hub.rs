@@ -153,7 +153,8 @@ impl Hub {
     }
 
     /// The snapshot folder of a revision in the cache, without network. A branch or tag is what it
-    /// was when it was last downloaded.
+    /// was when it was last downloaded. A folder that this library wrote is whole; one that another
+    /// program began and did not finish can lack files, which the loader then names.
     ///
     /// # Errors
     /// [`Error::NotCached`] if there is none.
@@ -200,6 +201,10 @@ impl Hub {
             choose(&all).map_err(|missing| Error::NotAModel { repo: repo.to_string(), missing })?;
         let siblings: Vec<&Sibling> =
             info.siblings.iter().filter(|file| chosen.contains(&file.name)).collect();
+        if siblings.is_empty() {
+            let missing = "file that was asked for";
+            return Err(Error::NotAModel { repo: repo.to_string(), missing });
+        }
         // Every name is checked before anything is written.
         let mut paths = Vec::new();
         for sibling in &siblings {

@@ -174,6 +174,8 @@ fn a_model_is_its_settings_and_one_set_of_weights() {
     let setting = Setting::new(FakeHub::new(vec![small("README.md", "")]));
     let error = setting.hub.download_model(&repo(), "main", &mut |_| {}).unwrap_err();
     assert!(matches!(error, Error::NotAModel { missing: "config.json", .. }), "{error:?}");
+    let error = setting.hub.download(&repo(), "main", &|_| false, &mut |_| {}).unwrap_err();
+    assert!(matches!(error, Error::NotAModel { .. }), "{error:?}");
     assert!(!setting.dir.path().join("hub").exists(), "nothing was written");
 }
 
