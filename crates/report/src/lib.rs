@@ -117,6 +117,8 @@ impl fmt::Display for Report {
     }
 }
 
+impl std::error::Error for Report {}
+
 /// An error that can say what happened, where, and what to do next.
 pub trait Diagnose: std::error::Error {
     /// The report of this error. Where one file has several faults, the first of them.

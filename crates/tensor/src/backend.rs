@@ -1,0 +1,217 @@
+//! The trait that every device implements, and the short names that models call.
+
+use crate::{Activation, Error, Lookup, Op, Result, Segments, Tensor, Weight};
+use altclip_report::Report;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Where the numbers of one weight come from: rows of f32, read when they are needed.
+pub trait RowSource: Send + Sync {
+    /// Logical shape `[rows, cols]`; a vector is `[1, n]`.
+    fn shape(&self) -> [usize; 2];
+
+    /// Fills `out` (`rows.len() * cols` numbers) with these rows.
+    ///
+    /// # Errors
+    /// Whatever the source has to say: an unreadable file, a number that is not finite.
+    fn read_rows(&self, rows: Range<usize>, out: &mut [f32]) -> std::result::Result<(), Report>;
+}
+
+/// How a weight will be used, which decides how the backend prepares it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightKind {
+    /// `[N, K]`, the right side of a matrix product: read whole and packed.
+    Matrix,
+    /// `[1, D]`: a bias, a norm's weight, a class token.
+    Vector,
+    /// `[V, D]`, looked up by row: read only where rows are used, so that a word table of 1 GB
+    /// costs nothing.
+    Table,
+}
+
+/// What a forward pass keeps for its backward pass.
+#[derive(Clone, Debug, Default)]
+pub struct Saved(pub Vec<Tensor>);
+
+/// Gradients of one operation, `None` where the operand needs none.
+#[derive(Clone, Debug, Default)]
+pub struct Grads {
+    /// In the order of [`Op::inputs`], same shapes.
+    pub inputs: Vec<Option<Tensor>>,
+    /// In the order of [`Op::weights`], logical shapes.
+    pub weights: Vec<Option<Tensor>>,
+}
+
+/// A device, or a decorator around one. Object-safe: models hold `&dyn Backend`.
+///
+/// A backend that lacks an operation returns [`Error::Unsupported`].
+pub trait Backend: Send + Sync {
+    /// Name for messages: `cpu`, `cuda`.
+    fn name(&self) -> &'static str;
+
+    /// A tensor `[rows, cols]` with these numbers.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `data` has another length.
+    fn tensor(&self, rows: usize, cols: usize, data: &[f32]) -> Result<Tensor>;
+
+    /// Prepares a weight for its use.
+    ///
+    /// # Errors
+    /// [`Error::Source`] if the numbers cannot be had.
+    fn weight(&self, kind: WeightKind, source: Arc<dyn RowSource>) -> Result<Weight>;
+
+    /// The numbers of a tensor, row-major.
+    ///
+    /// # Errors
+    /// [`Error::ForeignHandle`] if another backend made it.
+    fn read(&self, tensor: &Tensor) -> Result<Vec<f32>>;
+
+    /// Executes an operation.
+    ///
+    /// # Errors
+    /// Operands that do not fit, or an operation that this backend lacks.
+    fn forward(&self, op: &Op) -> Result<Tensor>;
+
+    /// Executes an operation and keeps what [`Backend::backward`] needs.
+    ///
+    /// # Errors
+    /// As [`Backend::forward`].
+    fn forward_saving(&self, op: &Op) -> Result<(Tensor, Saved)> {
+        Err(Error::Unsupported { op: op.name(), backend: self.name() })
+    }
+
+    /// Gradients of an operation's operands from the gradient of its output.
+    ///
+    /// # Errors
+    /// As [`Backend::forward`].
+    fn backward(&self, op: &Op, saved: &Saved, grad: &Tensor) -> Result<Grads> {
+        let _ = (saved, grad);
+        Err(Error::Unsupported { op: op.name(), backend: self.name() })
+    }
+}
+
+/// Short names for the operations, so that a model reads as its formula.
+pub trait Ops {
+    /// [`Op::Linear`] without activation and residual.
+    ///
+    /// # Errors
+    /// As [`Backend::forward`], here and below.
+    fn linear(&self, x: &Tensor, weight: &Weight, bias: Option<&Weight>) -> Result<Tensor> {
+        self.linear_act(x, weight, bias, Activation::Identity)
+    }
+    /// [`Op::Linear`] with an activation.
+    fn linear_act(
+        &self,
+        x: &Tensor,
+        weight: &Weight,
+        bias: Option<&Weight>,
+        activation: Activation,
+    ) -> Result<Tensor>;
+    /// [`Op::Linear`] plus a residual.
+    fn linear_add(
+        &self,
+        x: &Tensor,
+        weight: &Weight,
+        bias: Option<&Weight>,
+        residual: &Tensor,
+    ) -> Result<Tensor>;
+    /// [`Op::LayerNorm`].
+    fn layer_norm(&self, x: &Tensor, weight: &Weight, bias: &Weight, eps: f32) -> Result<Tensor>;
+    /// [`Op::Attention`].
+    fn attention(
+        &self,
+        q: &Tensor,
+        kv: &Tensor,
+        heads: usize,
+        queries: &Segments,
+        keys: &Segments,
+        causal: bool,
+    ) -> Result<Tensor>;
+    /// [`Op::Embed`].
+    fn embed(&self, lookups: Vec<Lookup>) -> Result<Tensor>;
+    /// [`Op::Rows`].
+    fn rows(&self, x: &Tensor, rows: &Arc<[u32]>) -> Result<Tensor>;
+    /// [`Op::L2Normalize`].
+    fn l2_normalize(&self, x: &Tensor) -> Result<Tensor>;
+    /// [`Op::Similarity`].
+    fn similarity(&self, a: &Tensor, b: &Tensor, scale: f32) -> Result<Tensor>;
+}
+
+impl<B: Backend + ?Sized> Ops for B {
+    fn linear_act(
+        &self,
+        x: &Tensor,
+        weight: &Weight,
+        bias: Option<&Weight>,
+        activation: Activation,
+    ) -> Result<Tensor> {
+        self.forward(&Op::Linear {
+            x: x.clone(),
+            weight: weight.clone(),
+            bias: bias.cloned(),
+            activation,
+            residual: None,
+        })
+    }
+
+    fn linear_add(
+        &self,
+        x: &Tensor,
+        weight: &Weight,
+        bias: Option<&Weight>,
+        residual: &Tensor,
+    ) -> Result<Tensor> {
+        self.forward(&Op::Linear {
+            x: x.clone(),
+            weight: weight.clone(),
+            bias: bias.cloned(),
+            activation: Activation::Identity,
+            residual: Some(residual.clone()),
+        })
+    }
+
+    fn layer_norm(&self, x: &Tensor, weight: &Weight, bias: &Weight, eps: f32) -> Result<Tensor> {
+        self.forward(&Op::LayerNorm {
+            x: x.clone(),
+            weight: weight.clone(),
+            bias: bias.clone(),
+            eps,
+        })
+    }
+
+    fn attention(
+        &self,
+        q: &Tensor,
+        kv: &Tensor,
+        heads: usize,
+        queries: &Segments,
+        keys: &Segments,
+        causal: bool,
+    ) -> Result<Tensor> {
+        self.forward(&Op::Attention {
+            q: q.clone(),
+            kv: kv.clone(),
+            heads,
+            queries: queries.clone(),
+            keys: keys.clone(),
+            causal,
+        })
+    }
+
+    fn embed(&self, lookups: Vec<Lookup>) -> Result<Tensor> {
+        self.forward(&Op::Embed { lookups })
+    }
+
+    fn rows(&self, x: &Tensor, rows: &Arc<[u32]>) -> Result<Tensor> {
+        self.forward(&Op::Rows { x: x.clone(), rows: rows.clone() })
+    }
+
+    fn l2_normalize(&self, x: &Tensor) -> Result<Tensor> {
+        self.forward(&Op::L2Normalize { x: x.clone() })
+    }
+
+    fn similarity(&self, a: &Tensor, b: &Tensor, scale: f32) -> Result<Tensor> {
+        self.forward(&Op::Similarity { a: a.clone(), b: b.clone(), scale })
+    }
+}

@@ -1,0 +1,352 @@
+//! The CPU backend: checks operands, takes a buffer from the pool, calls one kernel.
+
+mod backward;
+mod buffers;
+mod weights;
+
+use crate::{
+    Backend, Error, Grads, Lookup, Op, Result, RowSource, Saved, Segments, Tensor, Weight,
+    WeightKind,
+};
+use altclip_kernels::{AttentionF32, GemmF32, Isa, Kernels, PackedF32, Pool};
+use buffers::{Buffer, Buffers};
+use std::sync::Arc;
+use weights::{Table, Vector};
+
+/// The CPU, with its own threads and its own pool of buffers.
+///
+/// # Numerics
+/// f32 throughout. Results do not depend on the number of threads, on the batch, or on the
+/// instruction set.
+pub struct CpuBackend {
+    kernels: &'static Kernels,
+    pool: Pool,
+    buffers: Arc<Buffers>,
+}
+
+impl CpuBackend {
+    /// A backend with `threads` threads (at least one) and the best kernels of this CPU.
+    pub fn new(threads: usize) -> Self {
+        Self::with_kernels(threads, Kernels::get())
+    }
+
+    /// A backend with the kernels of one instruction set, for tests and comparisons.
+    pub fn with_kernels(threads: usize, kernels: &'static Kernels) -> Self {
+        Self { kernels, pool: Pool::new(threads.max(1)), buffers: Arc::default() }
+    }
+
+    /// The instruction set in use.
+    pub fn isa(&self) -> Isa {
+        self.kernels.isa()
+    }
+
+    /// The number of threads.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    fn numbers<'t>(
+        &self,
+        op: &'static str,
+        what: &'static str,
+        tensor: &'t Tensor,
+    ) -> Result<&'t [f32]> {
+        tensor.storage::<Buffer>().map(Buffer::as_slice).ok_or(Error::ForeignHandle { op, what })
+    }
+
+    /// A new tensor whose numbers `fill` writes; every one of them must be written.
+    fn produce(
+        &self,
+        rows: usize,
+        cols: usize,
+        fill: impl FnOnce(&mut [f32]) -> Result<()>,
+    ) -> Result<Tensor> {
+        let mut buffer = self.buffers.take(rows * cols);
+        fill(buffer.as_mut_slice())?;
+        Ok(Tensor::from_storage(rows, cols, Arc::new(buffer)))
+    }
+
+    fn linear(&self, op: &Op) -> Result<Tensor> {
+        let Op::Linear { x, weight, bias, activation, residual } = op else {
+            unreachable!("dispatched by kind")
+        };
+        let packed = stored::<PackedF32>("linear", "weight", weight)?;
+        fits("linear", "width of x", packed.k(), x.cols())?;
+        let bias =
+            bias.as_ref().map(|bias| vector("linear", "bias", bias, packed.n())).transpose()?;
+        if let Some(residual) = residual {
+            fits("linear", "rows of the residual", x.rows(), residual.rows())?;
+            fits("linear", "width of the residual", packed.n(), residual.cols())?;
+        }
+        let args = GemmF32 {
+            x: self.numbers("linear", "x", x)?,
+            x_stride: x.cols(),
+            m: x.rows(),
+            weight: packed,
+            bias,
+            activation: *activation,
+            residual: residual
+                .as_ref()
+                .map(|r| self.numbers("linear", "residual", r))
+                .transpose()?,
+        };
+        self.produce(x.rows(), packed.n(), |out| {
+            self.kernels.gemm_f32(&self.pool, &args, out);
+            Ok(())
+        })
+    }
+
+    fn layer_norm(&self, x: &Tensor, weight: &Weight, bias: &Weight, eps: f32) -> Result<Tensor> {
+        let weight = vector("layer_norm", "weight", weight, x.cols())?;
+        let bias = vector("layer_norm", "bias", bias, x.cols())?;
+        let numbers = self.numbers("layer_norm", "x", x)?;
+        self.produce(x.rows(), x.cols(), |out| {
+            self.kernels.layer_norm_f32(&self.pool, numbers, weight, bias, eps, out);
+            Ok(())
+        })
+    }
+
+    fn attention(
+        &self,
+        (q, kv): (&Tensor, &Tensor),
+        heads: usize,
+        (queries, keys): (&Segments, &Segments),
+        causal: bool,
+    ) -> Result<Tensor> {
+        const OP: &str = "attention";
+        let width = q.cols();
+        fits(OP, "width of keys and values", 2 * width, kv.cols())?;
+        fits(OP, "rows of the queries", queries.rows(), q.rows())?;
+        fits(OP, "rows of the keys", keys.rows(), kv.rows())?;
+        fits(OP, "number of key segments", queries.len(), keys.len())?;
+        fits(OP, "remainder of width by heads", 0, if heads == 0 { 1 } else { width % heads })?;
+        let kv_numbers = self.numbers(OP, "kv", kv)?;
+        let head_size = width / heads;
+        let args = AttentionF32 {
+            q: self.numbers(OP, "q", q)?,
+            q_stride: width,
+            k: kv_numbers,
+            k_stride: kv.cols(),
+            v: kv_numbers.get(width..).unwrap_or(&[]),
+            v_stride: kv.cols(),
+            query_segments: queries.offsets(),
+            key_segments: keys.offsets(),
+            heads,
+            head_size,
+            scale: 1.0 / (head_size as f32).sqrt(),
+            causal,
+            key_mask: None,
+        };
+        self.produce(q.rows(), width, |out| {
+            self.kernels.attention_f32(&self.pool, &args, out);
+            Ok(())
+        })
+    }
+
+    fn embed(&self, lookups: &[Lookup]) -> Result<Tensor> {
+        let Some(first) = lookups.first() else {
+            return Err(Error::Shape {
+                op: "embed",
+                what: "number of tables",
+                expected: 1,
+                found: 0,
+            });
+        };
+        let (rows, cols) = (first.ids.len(), first.table.cols());
+        let mut row = self.buffers.take(cols);
+        self.produce(rows, cols, |out| {
+            for (nth, lookup) in lookups.iter().enumerate() {
+                fits("embed", "number of ids", rows, lookup.ids.len())?;
+                fits("embed", "width of the table", cols, lookup.table.cols())?;
+                let table = stored::<Table>("embed", "table", &lookup.table)?;
+                for (out, &id) in out.chunks_exact_mut(cols).zip(&*lookup.ids) {
+                    if nth == 0 {
+                        table.read_row(id, out)?;
+                    } else {
+                        table.read_row(id, row.as_mut_slice())?;
+                        out.iter_mut().zip(row.as_slice()).for_each(|(sum, term)| *sum += term);
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn rows(&self, x: &Tensor, rows: &[u32]) -> Result<Tensor> {
+        let (numbers, cols) = (self.numbers("rows", "x", x)?, x.cols());
+        self.produce(rows.len(), cols, |out| {
+            for (out, &row) in out.chunks_exact_mut(cols.max(1)).zip(rows) {
+                let row = row as usize;
+                let from = numbers.get(row * cols..(row + 1) * cols);
+                out.copy_from_slice(from.ok_or(Error::RowOutOfRange {
+                    op: "rows",
+                    row,
+                    rows: x.rows(),
+                })?);
+            }
+            Ok(())
+        })
+    }
+
+    fn patches(
+        &self,
+        pixels: &Tensor,
+        channels: usize,
+        [height, width]: [usize; 2],
+        patch: usize,
+    ) -> Result<Tensor> {
+        fits("patches", "numbers of a picture", channels * height * width, pixels.cols())?;
+        fits("patches", "remainder of a patch side of zero", 0, usize::from(patch == 0))?;
+        let numbers = self.numbers("patches", "pixels", pixels)?;
+        let (down, across) = (height / patch, width / patch);
+        let cols = channels * patch * patch;
+        self.produce(pixels.rows() * down * across, cols, |out| {
+            // Copying is a hundredth of the product that follows; it is not worth the threads.
+            for (index, out) in out.chunks_exact_mut(cols).enumerate() {
+                let (picture, patch_index) = (index / (down * across), index % (down * across));
+                let (y0, x0) = (patch_index / across * patch, patch_index % across * patch);
+                for (line, out) in out.chunks_exact_mut(patch).enumerate() {
+                    let (channel, y) = (line / patch, y0 + line % patch);
+                    let start = ((picture * channels + channel) * height + y) * width + x0;
+                    out.copy_from_slice(&numbers[start..start + patch]);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn class_token(&self, x: &Tensor, class: &Weight, positions: &Weight) -> Result<Tensor> {
+        const OP: &str = "class_token";
+        let (cols, tokens) = (x.cols(), positions.rows());
+        let class = vector(OP, "class", class, cols)?;
+        let positions = stored::<Table>(OP, "positions", positions)?.whole()?;
+        fits(OP, "width of the positions", tokens * cols, positions.len())?;
+        fits(OP, "patches of the last picture", 0, x.rows() % (tokens - 1).max(1))?;
+        let numbers = self.numbers(OP, "x", x)?;
+        let pictures = x.rows() / (tokens - 1).max(1);
+        self.produce(pictures * tokens, cols, |out| {
+            for (row, out) in out.chunks_exact_mut(cols).enumerate() {
+                let (picture, token) = (row / tokens, row % tokens);
+                let from = match token.checked_sub(1) {
+                    None => class,
+                    Some(patch) => &numbers[(picture * (tokens - 1) + patch) * cols..][..cols],
+                };
+                let position = &positions[token * cols..][..cols];
+                out.iter_mut()
+                    .zip(from.iter().zip(position))
+                    .for_each(|(sum, (a, b))| *sum = a + b);
+            }
+            Ok(())
+        })
+    }
+
+    fn similarity(&self, a: &Tensor, b: &Tensor, scale: f32) -> Result<Tensor> {
+        fits("similarity", "width of b", a.cols(), b.cols())?;
+        let packed = PackedF32::pack(
+            self.kernels.isa(),
+            self.numbers("similarity", "b", b)?,
+            b.rows(),
+            b.cols(),
+        );
+        let args = GemmF32 {
+            x: self.numbers("similarity", "a", a)?,
+            x_stride: a.cols(),
+            m: a.rows(),
+            weight: &packed,
+            bias: None,
+            activation: crate::Activation::Identity,
+            residual: None,
+        };
+        self.produce(a.rows(), b.rows(), |out| {
+            self.kernels.gemm_f32(&self.pool, &args, out);
+            out.iter_mut().for_each(|cosine| *cosine *= scale);
+            Ok(())
+        })
+    }
+}
+
+impl Backend for CpuBackend {
+    fn name(&self) -> &'static str {
+        "cpu"
+    }
+
+    fn tensor(&self, rows: usize, cols: usize, data: &[f32]) -> Result<Tensor> {
+        fits("tensor", "length of the data", rows * cols, data.len())?;
+        self.produce(rows, cols, |out| {
+            out.copy_from_slice(data);
+            Ok(())
+        })
+    }
+
+    fn weight(&self, kind: WeightKind, source: Arc<dyn RowSource>) -> Result<Weight> {
+        weights::prepare(self.kernels.isa(), kind, source)
+    }
+
+    fn read(&self, tensor: &Tensor) -> Result<Vec<f32>> {
+        Ok(self.numbers("read", "tensor", tensor)?.to_vec())
+    }
+
+    fn forward(&self, op: &Op) -> Result<Tensor> {
+        match op {
+            Op::Linear { .. } => self.linear(op),
+            Op::LayerNorm { x, weight, bias, eps } => self.layer_norm(x, weight, bias, *eps),
+            Op::Attention { q, kv, heads, queries, keys, causal } => {
+                self.attention((q, kv), *heads, (queries, keys), *causal)
+            }
+            Op::Embed { lookups } => self.embed(lookups),
+            Op::Rows { x, rows } => self.rows(x, rows),
+            Op::Patches { pixels, channels, size, patch } => {
+                self.patches(pixels, *channels, *size, *patch)
+            }
+            Op::ClassToken { x, class, positions } => self.class_token(x, class, positions),
+            Op::L2Normalize { x } => {
+                let numbers = self.numbers("l2_normalize", "x", x)?;
+                self.produce(x.rows(), x.cols(), |out| {
+                    self.kernels.l2_normalize_rows(&self.pool, numbers, x.cols(), out);
+                    Ok(())
+                })
+            }
+            Op::Similarity { a, b, scale } => self.similarity(a, b, *scale),
+            Op::Add { a, b } => {
+                fits("add", "rows of b", a.rows(), b.rows())?;
+                fits("add", "width of b", a.cols(), b.cols())?;
+                let (left, right) = (self.numbers("add", "a", a)?, self.numbers("add", "b", b)?);
+                self.produce(a.rows(), a.cols(), |out| {
+                    self.kernels.add(&self.pool, left, right, out);
+                    Ok(())
+                })
+            }
+        }
+    }
+
+    fn forward_saving(&self, op: &Op) -> Result<(Tensor, Saved)> {
+        self.forward_with_saved(op)
+    }
+
+    fn backward(&self, op: &Op, saved: &Saved, grad: &Tensor) -> Result<Grads> {
+        self.gradients(op, saved, grad)
+    }
+}
+
+fn fits(op: &'static str, what: &'static str, expected: usize, found: usize) -> Result<()> {
+    if expected == found { Ok(()) } else { Err(Error::Shape { op, what, expected, found }) }
+}
+
+fn stored<'w, S: crate::Storage>(
+    op: &'static str,
+    what: &'static str,
+    weight: &'w Weight,
+) -> Result<&'w S> {
+    weight.storage().ok_or(Error::ForeignHandle { op, what })
+}
+
+fn vector<'w>(
+    op: &'static str,
+    what: &'static str,
+    weight: &'w Weight,
+    len: usize,
+) -> Result<&'w [f32]> {
+    let Vector(numbers) = stored(op, what, weight)?;
+    fits(op, what, len, numbers.len())?;
+    Ok(numbers)
+}
