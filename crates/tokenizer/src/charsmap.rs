@@ -15,6 +15,9 @@ pub(crate) struct Charsmap {
     replacements: String,
 }
 
+/// The end of a list.
+const NONE: usize = usize::MAX;
+
 fn label(unit: u32) -> u32 {
     // Bit 31 marks a value, which no label equals.
     unit & 0x8000_00ff
@@ -57,31 +60,39 @@ impl Charsmap {
     /// Visits every unit that a lookup can reach.
     fn check(&self) -> Result<(), Error> {
         let damaged = |unit: usize, what| Error::Charsmap { offset: 4 + 4 * unit, what };
-        let mut seen = vec![false; self.units.len()];
+        let n_units = self.units.len();
+        // The possible children of each base: lists, each linked from its base by indices.
+        let mut first = vec![NONE; n_units];
+        let mut next = vec![NONE; n_units];
+        for (child, &unit) in self.units.iter().enumerate() {
+            let byte = label(unit) as usize;
+            if (1..256).contains(&byte)
+                && let Some(first) = first.get_mut(child ^ byte)
+                && let Some(next) = next.get_mut(child)
+            {
+                *next = std::mem::replace(first, child);
+            }
+        }
         let mut waiting = vec![0];
         while let Some(at) = waiting.pop() {
             let unit = *self.units.get(at).ok_or(damaged(at, "the trie is empty"))?;
             let base = at ^ offset(unit);
             // Children lie at `base ^ 1` … `base ^ 255`: one aligned block of 256 units.
-            let start = base & !0xff;
-            let block = start.checked_add(256).and_then(|end| self.units.get(start..end));
-            let block = block.ok_or(damaged(at, "the children of a unit are outside the trie"))?;
+            if base | 0xff >= n_units {
+                return Err(damaged(at, "the children of a unit are outside the trie"));
+            }
             if at != 0 && has_value(unit) {
                 let value = value(self.units.get(base).copied().unwrap_or(0));
                 if !self.replacements.is_char_boundary(value) {
                     return Err(damaged(base, "a value points outside the replacements"));
                 }
             }
-            for (at, &unit) in block.iter().enumerate() {
-                let child = start + at;
-                let byte = (base ^ child) as u32;
-                if byte != 0
-                    && label(unit) == byte
-                    && let Some(seen) = seen.get_mut(child)
-                    && !std::mem::replace(seen, true)
-                {
-                    waiting.push(child);
-                }
+            // The list is taken, so that a trie that leads back to itself comes to an end.
+            let mut child =
+                first.get_mut(base).map_or(NONE, |first| std::mem::replace(first, NONE));
+            while child != NONE {
+                waiting.push(child);
+                child = next.get(child).copied().unwrap_or(NONE);
             }
         }
         Ok(())

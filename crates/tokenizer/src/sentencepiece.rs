@@ -32,7 +32,9 @@ impl<'a> Model<'a> {
     /// [`Error::Kind`] if it is damaged or not a Unigram model, [`Error::Piece`] and
     /// [`Error::Limit`] for its vocabulary.
     pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
-        let mut model = Self { pieces: Vec::new(), marked: Vec::new(), charsmap: None };
+        // A piece takes about twenty bytes of the file.
+        let pieces = Vec::with_capacity(bytes.len() / 16);
+        let mut model = Self { pieces, marked: Vec::new(), charsmap: None };
         let mut kind = UNIGRAM;
         let mut file = Message { bytes, at: 0, start: 0 };
         while let Some((field, value)) = file.next()? {

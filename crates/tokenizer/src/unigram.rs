@@ -11,11 +11,18 @@
 //!   first ids (as many as are asked for), shared between paths; only the positions that a piece can
 //!   still reach are alive, so memory does not grow with the word.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::pieces::Pieces;
 use crate::trie::Trie;
 
+/// From so many tokens on, the cuts of short words are remembered: long texts repeat themselves, and
+/// U+FDFA is one character of three bytes that becomes four words.
+const REMEMBER_FROM: usize = 512;
+/// Longest word and most words that are remembered: less than 1 MiB.
+const REMEMBERED_BYTES: usize = 64;
+const REMEMBERED_WORDS: usize = 4096;
 /// What an unknown character costs below the lowest score of the vocabulary.
 const UNKNOWN_PENALTY: f64 = 10.0;
 /// Words over this size are cut as a stream.
@@ -99,6 +106,7 @@ pub(crate) struct Sink<'m> {
     word: Vec<u8>,
     stream: Option<Stream>,
     scratch: Scratch,
+    remembered: HashMap<Box<[u8]>, Box<[u32]>>,
 }
 
 /// Buffers of [`Sink::cut`], kept from word to word.
@@ -124,6 +132,7 @@ impl<'m> Sink<'m> {
             word: Vec::new(),
             stream: None,
             scratch: Scratch::default(),
+            remembered: HashMap::new(),
         }
     }
 
@@ -157,9 +166,24 @@ impl<'m> Sink<'m> {
             self.ids.extend_from_slice(&ids);
             self.total = self.total.saturating_add(total);
         } else if !self.word.is_empty() {
-            self.cut();
+            self.end_short_word();
         }
         self.word.clear();
+    }
+
+    fn end_short_word(&mut self) {
+        let remember = self.total >= REMEMBER_FROM && self.word.len() <= REMEMBERED_BYTES;
+        if remember && let Some(known) = self.remembered.get(self.word.as_slice()) {
+            self.total = self.total.saturating_add(known.len());
+            let wanted = self.limit.saturating_sub(self.ids.len());
+            self.ids.extend(known.iter().take(wanted));
+            return;
+        }
+        self.cut();
+        if remember && self.remembered.len() < REMEMBERED_WORDS {
+            let ids = self.scratch.found.iter().rev().copied().collect();
+            self.remembered.insert(self.word.as_slice().into(), ids);
+        }
     }
 
     /// Appends a token that is not part of a word.
