@@ -1,0 +1,318 @@
+//! From component planes to RGB rows: libjpeg's «fancy» upsampling and colour conversion.
+//!
+//! Planes come band by band (one row of MCUs). Upsampling by two between rows needs the row above
+//! and the row below, so a band is written when the next one is there; three bands of memory suffice
+//! for any height.
+//!
+//! # Source
+//! libjpeg-turbo 3.1, `jdsample.c` (which method for which factors, and the four filters),
+//! `jdmainct.c` (edges: the first and the last real row stand in for what is missing), `jdcolor.c`.
+
+use super::Component;
+use crate::error::Error;
+use crate::rgb::zeros;
+
+/// What the components mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Colour {
+    Grey,
+    YCbCr,
+    Rgb,
+    /// Stored inverted, as Adobe does and Pillow assumes.
+    Cmyk,
+    /// The same with the inks as YCbCr.
+    Ycck,
+}
+
+/// How a component gets the size of the picture.
+#[derive(Clone, Copy)]
+enum Upsampling {
+    Full,
+    Across,
+    Down,
+    Both,
+    Copies { across: usize, down: usize },
+}
+
+/// One component's samples of three bands.
+struct Plane {
+    stride: usize,
+    /// Rows of one band.
+    n_rows: usize,
+    /// Real columns and rows of the whole component.
+    width: usize,
+    height: usize,
+    upsampling: Upsampling,
+    current: Vec<u8>,
+    previous: Vec<u8>,
+    /// The last row of the band before `previous`.
+    above: Vec<u8>,
+    /// One output row.
+    line: Vec<u8>,
+    sums: Vec<u16>,
+}
+
+/// Collects bands and writes RGB rows.
+pub(super) struct Rows {
+    planes: Vec<Plane>,
+    colour: Colour,
+    width: usize,
+    height: usize,
+    band_rows: usize,
+    n_bands: usize,
+    out: Vec<u8>,
+}
+
+impl Rows {
+    /// `None` where the sampling factors are not multiples of each other.
+    pub(super) fn new(
+        components: &[Component],
+        colour: Colour,
+        (width, height): (usize, usize),
+        out: Vec<u8>,
+    ) -> Option<Result<Self, Error>> {
+        let max_h = components.iter().map(|c| c.h).max()?;
+        let max_v = components.iter().map(|c| c.v).max()?;
+        let mut planes = Vec::new();
+        for component in components {
+            let upsampling = Upsampling::new(component, max_h, max_v)?;
+            match Plane::new(component, upsampling, width) {
+                Ok(plane) => planes.push(plane),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        let band_rows = 8 * max_v;
+        Some(Ok(Self { planes, colour, width, height, band_rows, n_bands: 0, out }))
+    }
+
+    /// Rows written so far.
+    pub(super) fn n_rows(&self) -> u32 {
+        (self.out.len() / (3 * self.width)) as u32
+    }
+
+    /// The plane of component `i` in the band that is being filled, and its stride.
+    pub(super) fn plane(&mut self, i: usize) -> (&mut [u8], usize) {
+        match self.planes.get_mut(i) {
+            Some(plane) => (&mut plane.current, plane.stride),
+            None => (&mut [], 1),
+        }
+    }
+
+    /// The band is full: writes the one before it.
+    pub(super) fn end_band(&mut self) {
+        if self.n_bands > 0 {
+            self.write(self.n_bands - 1, true);
+        }
+        for plane in &mut self.planes {
+            let last = plane.previous.len() - plane.stride;
+            plane.above.copy_from_slice(plane.previous.get(last..).unwrap_or_default());
+            std::mem::swap(&mut plane.previous, &mut plane.current);
+        }
+        self.n_bands += 1;
+    }
+
+    /// Writes the last band and gives all rows.
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        if self.n_bands > 0 {
+            self.write(self.n_bands - 1, false);
+        }
+        self.out
+    }
+
+    fn write(&mut self, band: usize, has_next: bool) {
+        let n_rows = self.band_rows.min(self.height.saturating_sub(band * self.band_rows));
+        for y in 0..n_rows {
+            for plane in &mut self.planes {
+                plane.upsample(y, band, has_next);
+            }
+            self.convert();
+        }
+    }
+
+    /// Appends the RGB of the lines of all planes.
+    fn convert(&mut self) {
+        let width = self.width;
+        let line = |i: usize| {
+            self.planes.get(i).and_then(|plane| plane.line.get(..width)).unwrap_or_default()
+        };
+        let start = self.out.len();
+        self.out.resize(start + 3 * width, 0);
+        let pixels = self.out.get_mut(start..).unwrap_or_default().chunks_exact_mut(3);
+        let lines = line(0).iter().zip(line(1)).zip(line(2));
+        match self.colour {
+            Colour::Grey => {
+                pixels.zip(line(0)).for_each(|(pixel, &value)| pixel.fill(value));
+            }
+            Colour::Rgb => {
+                for (pixel, ((&r, &g), &b)) in pixels.zip(lines) {
+                    pixel.copy_from_slice(&[r, g, b]);
+                }
+            }
+            Colour::YCbCr => {
+                for (pixel, ((&y, &cb), &cr)) in pixels.zip(lines) {
+                    pixel.copy_from_slice(&ycc_to_rgb(y, cb, cr));
+                }
+            }
+            Colour::Cmyk => {
+                for ((pixel, ((&c, &m), &y)), &k) in pixels.zip(lines).zip(line(3)) {
+                    let inks = [c, m, y, k].map(|value| 255 - value);
+                    pixel.copy_from_slice(&super::cmyk_to_rgb(inks));
+                }
+            }
+            Colour::Ycck => {
+                // libjpeg makes 255 - RGB of it, Pillow turns that and K around.
+                for ((pixel, ((&y, &cb), &cr)), &k) in pixels.zip(lines).zip(line(3)) {
+                    let [c, m, y] = ycc_to_rgb(y, cb, cr);
+                    pixel.copy_from_slice(&super::cmyk_to_rgb([c, m, y, 255 - k]));
+                }
+            }
+        }
+    }
+}
+
+/// The constants are 1.402, 0.71414, 0.34414 and 1.772 times 2^16, rounded.
+#[inline]
+fn ycc_to_rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
+    const HALF: i32 = 1 << 15;
+    let (y, cb, cr) = (i32::from(y), i32::from(cb) - 128, i32::from(cr) - 128);
+    let red = y + ((91_881i32.wrapping_mul(cr) + HALF) >> 16);
+    let green = y + (((-22_554i32).wrapping_mul(cb) - 46_802i32.wrapping_mul(cr) + HALF) >> 16);
+    let blue = y + ((116_130i32.wrapping_mul(cb) + HALF) >> 16);
+    [red, green, blue].map(|value| value.clamp(0, 255) as u8)
+}
+
+impl Upsampling {
+    fn new(component: &Component, max_h: usize, max_v: usize) -> Option<Self> {
+        if !max_h.is_multiple_of(component.h) || !max_v.is_multiple_of(component.v) {
+            return None;
+        }
+        // The filter across needs three columns.
+        let wide = component.width > 2;
+        Some(match (max_h / component.h, max_v / component.v) {
+            (1, 1) => Self::Full,
+            (2, 1) if wide => Self::Across,
+            (1, 2) => Self::Down,
+            (2, 2) if wide => Self::Both,
+            (across, down) => Self::Copies { across, down },
+        })
+    }
+}
+
+impl Plane {
+    fn new(component: &Component, upsampling: Upsampling, width: usize) -> Result<Self, Error> {
+        let stride = 8 * component.stride_blocks;
+        let n_rows = 8 * component.v;
+        let sums = if matches!(upsampling, Upsampling::Both) { component.width } else { 0 };
+        Ok(Self {
+            stride,
+            n_rows,
+            width: component.width,
+            height: component.height,
+            upsampling,
+            current: zeros(stride * n_rows)?,
+            previous: zeros(stride * n_rows)?,
+            above: zeros(stride)?,
+            line: zeros(width + 8)?,
+            sums: zeros(sums)?,
+        })
+    }
+
+    /// Makes output row `y` of band `band`.
+    fn upsample(&mut self, y: usize, band: usize, has_next: bool) {
+        let last = self.height.saturating_sub(band * self.n_rows).clamp(1, self.n_rows) - 1;
+        let (width, stride) = (self.width, self.stride);
+        let previous =
+            |row: usize| self.previous.get(row * stride..row * stride + width).unwrap_or_default();
+        let beside = |row: usize| {
+            if y % 2 == 1 {
+                if row < last {
+                    previous(row + 1)
+                } else if has_next {
+                    self.current.get(..width).unwrap_or_default()
+                } else {
+                    previous(last)
+                }
+            } else if row > 0 {
+                previous(row - 1)
+            } else if band > 0 {
+                self.above.get(..width).unwrap_or_default()
+            } else {
+                previous(0)
+            }
+        };
+        let line = self.line.as_mut_slice();
+        match self.upsampling {
+            Upsampling::Full => {
+                for (out, &value) in line.iter_mut().zip(previous(y)) {
+                    *out = value;
+                }
+            }
+            Upsampling::Across => across(previous(y), line),
+            Upsampling::Down => {
+                let bias = if y % 2 == 0 { 1 } else { 2 };
+                let rows = previous(y / 2).iter().zip(beside(y / 2));
+                for (out, (&near, &far)) in line.iter_mut().zip(rows) {
+                    *out = ((3 * u16::from(near) + u16::from(far) + bias) >> 2) as u8;
+                }
+            }
+            Upsampling::Both => {
+                let rows = previous(y / 2).iter().zip(beside(y / 2));
+                for (sum, (&near, &far)) in self.sums.iter_mut().zip(rows) {
+                    *sum = 3 * u16::from(near) + u16::from(far);
+                }
+                across_sums(&self.sums, line);
+            }
+            Upsampling::Copies { across, down } => {
+                let row = previous(y / down);
+                for (out, &value) in line.chunks_mut(across).zip(row) {
+                    out.fill(value);
+                }
+            }
+        }
+    }
+}
+
+/// Twice as many columns: each is 3/4 of its own sample and 1/4 of the nearer neighbour, halves
+/// rounded down on the left and up on the right.
+fn across(row: &[u8], line: &mut [u8]) {
+    let (Some(&first), Some(&last)) = (row.first(), row.last()) else { return };
+    let pairs = line.as_chunks_mut::<2>().0;
+    let n = row.len().min(pairs.len());
+    for (pair, window) in pairs.iter_mut().skip(1).zip(row.windows(3)) {
+        let own = 3 * u16::from(window[1]);
+        *pair = [
+            ((own + u16::from(window[0]) + 1) >> 2) as u8,
+            ((own + u16::from(window[2]) + 2) >> 2) as u8,
+        ];
+    }
+    if let (Some(&second), Some(&before)) = (row.get(1), row.get(row.len().saturating_sub(2))) {
+        let blend = |own: u8, beside: u8, bias: u16| {
+            ((3 * u16::from(own) + u16::from(beside) + bias) >> 2) as u8
+        };
+        if let Some(pair) = pairs.first_mut() {
+            *pair = [first, blend(first, second, 2)];
+        }
+        if let Some(pair) = pairs.get_mut(n - 1) {
+            *pair = [blend(last, before, 1), last];
+        }
+    }
+}
+
+/// The same of samples that are already sums of 3/4 and 1/4 of two rows, times 4.
+fn across_sums(sums: &[u16], line: &mut [u8]) {
+    let (Some(&first), Some(&last)) = (sums.first(), sums.last()) else { return };
+    let pairs = line.as_chunks_mut::<2>().0;
+    let n = sums.len().min(pairs.len());
+    for (pair, window) in pairs.iter_mut().skip(1).zip(sums.windows(3)) {
+        let own = 3 * window[1];
+        *pair = [((own + window[0] + 8) >> 4) as u8, ((own + window[2] + 7) >> 4) as u8];
+    }
+    if let (Some(&second), Some(&before)) = (sums.get(1), sums.get(sums.len().saturating_sub(2))) {
+        if let Some(pair) = pairs.first_mut() {
+            *pair = [((4 * first + 8) >> 4) as u8, ((3 * first + second + 7) >> 4) as u8];
+        }
+        if let Some(pair) = pairs.get_mut(n - 1) {
+            *pair = [((3 * last + before + 8) >> 4) as u8, ((4 * last + 7) >> 4) as u8];
+        }
+    }
+}
