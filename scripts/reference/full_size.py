@@ -33,7 +33,7 @@ VISION_H = {
 
 
 def configuration(arch):
-    """The published shapes: 864,186,113 and 1,193,017,857 parameters."""
+    """The published shapes: 864,186,113 parameters, m18 1,193,017,857 before its extra linear."""
     width, vision = (1024, VISION_H) if arch == "altclip-m18" else (768, VISION_L)
     config = AltCLIPConfig(text_config={"project_dim": width}, vision_config=vision, projection_dim=width)
     config.architectures, config.dtype = ["AltCLIPModel"], "float32"
