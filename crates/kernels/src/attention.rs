@@ -352,3 +352,6 @@ fn check(args: &AttentionF32<'_>, out: &[f32]) {
     }
     assert_eq!(out.len(), queries * width, "attention: out has not queries · width values");
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,6 +77,9 @@ impl fmt::Display for Isa {
     }
 }
 
+/// `(row, weight, bias, eps, out)`, all of one length.
+type LayerNormRow = unsafe fn(&[f32], &[f32], &[f32], f32, &mut [f32]);
+
 /// The kernels of one instruction set.
 ///
 /// A reference to a table can be had only where the processor has the instruction set, so calling
@@ -93,7 +96,7 @@ pub struct Kernels {
     pub(crate) activate: unsafe fn(Activation, &[f32], &mut [f32]),
     pub(crate) softmax_weights: unsafe fn(&mut [f32], f32) -> f32,
     pub(crate) scale: unsafe fn(&[f32], f32, &mut [f32]),
-    pub(crate) layer_norm: unsafe fn(&[f32], &[f32], &[f32], f32, &mut [f32]),
+    pub(crate) layer_norm: LayerNormRow,
     pub(crate) add: unsafe fn(&[f32], &[f32], &mut [f32]),
     pub(crate) dot: unsafe fn(&[f32], &[f32]) -> f32,
     pub(crate) peak: unsafe fn(usize) -> f32,

@@ -178,3 +178,75 @@ pub(crate) fn check_rows(op: &str, x: &[f32], cols: usize, out: &[f32]) {
         x.len()
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reference;
+    use crate::testing::{Bound, Random, Runner, lengths};
+
+    #[test]
+    fn sums_and_dots_agree_with_the_oracle() {
+        let runner = Runner::new();
+        let mut random = Random::new(1);
+        for len in lengths().chain([100_000]) {
+            for hostile in [false, true] {
+                let mut values = |len| {
+                    if hostile { random.hostile(len) } else { random.values(len) }
+                };
+                let (a, b) = (values(len + 1), values(len));
+                let a = &a[1..];
+                let sum: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a + b).collect();
+                runner.check("add", &sum, &Bound::Absolute(0.0), &|kernels, pool| {
+                    let mut out = vec![f32::NAN; len];
+                    kernels.add(pool, a, &b, &mut out);
+                    out
+                });
+                let size: f64 = a.iter().zip(&b).map(|(a, b)| f64::from((a * b).abs())).sum();
+                let bound = Bound::Absolute((len / 64 + 12) as f64 * size * 2f64.powi(-24));
+                let dot = reference::dot(a, &b) as f32;
+                runner.check("dot", &[dot], &bound, &|kernels, _| vec![kernels.dot(a, &b)]);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_get_length_one() {
+        let runner = Runner::new();
+        let mut random = Random::new(2);
+        for cols in lengths().filter(|&cols| cols > 0) {
+            let x = random.values(3 * cols);
+            let expected: Vec<f32> = x.chunks(cols).flat_map(reference::l2_normalize).collect();
+            runner.check("l2", &expected, &Bound::Absolute(5e-7), &|kernels, pool| {
+                let mut out = vec![0.0; x.len()];
+                kernels.l2_normalize_rows(pool, &x, cols, &mut out);
+                out
+            });
+        }
+    }
+
+    #[test]
+    fn a_nan_stays_in_its_place() {
+        for kernels in Runner::new().kernels() {
+            let mut a = vec![1.0; 40];
+            (a[17], a[39]) = (f32::NAN, f32::INFINITY);
+            let mut out = vec![0.0; 40];
+            kernels.add(&Pool::new(1), &a, &[1.0; 40], &mut out);
+            for (i, y) in out.iter().enumerate() {
+                assert_eq!(!y.is_finite(), i == 17 || i == 39);
+            }
+            assert!(kernels.dot(&a, &a).is_nan());
+            // A row of zeros has no direction.
+            let mut out = [0.0; 4];
+            kernels.l2_normalize_rows(&Pool::new(1), &[0.0, 0.0, 3.0, 4.0], 2, &mut out);
+            assert!(out[0].is_nan() && out[1].is_nan());
+            assert_eq!(out[2..], [0.6, 0.8]);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "l2_normalize_rows: 5 values are not whole rows of 2")]
+    fn broken_rows_are_refused() {
+        Kernels::get().l2_normalize_rows(&Pool::new(1), &[0.0; 5], 2, &mut [0.0; 5]);
+    }
+}

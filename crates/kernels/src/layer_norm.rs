@@ -88,3 +88,69 @@ impl Kernels {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reference;
+    use crate::testing::{Bound, Random, Runner, lengths};
+
+    fn check(runner: &Runner, x: &[f32], cols: usize, eps: f32, bound: f64) {
+        let mut random = Random::new(9);
+        let (weight, bias) = (random.values(cols), random.values(cols));
+        let expected: Vec<f32> = x
+            .chunks(cols)
+            .flat_map(|row| reference::layer_norm(row, &weight, &bias, eps))
+            .collect();
+        let name = format!("layer norm {cols}");
+        runner.check(&name, &expected, &Bound::Relative(bound), &|kernels, pool| {
+            let mut out = vec![0.0; x.len()];
+            kernels.layer_norm_f32(pool, x, &weight, &bias, eps, &mut out);
+            out
+        });
+    }
+
+    #[test]
+    fn layer_norm_agrees_with_the_oracle() {
+        let runner = Runner::new();
+        let mut random = Random::new(1);
+        for cols in lengths().filter(|&cols| cols > 0).chain([1024]) {
+            check(&runner, &random.values(3 * cols), cols, 1e-5, 2e-6);
+            check(&runner, &random.hostile(3 * cols), cols, 1e-12, 2e-6);
+            // A mean of 100 deviations: the two passes keep it from cancelling the variance. The
+            // mean itself is known to about 100 · 2^-24 · a few.
+            let far: Vec<f32> = random.values(3 * cols).iter().map(|x| x + 100.0).collect();
+            check(&runner, &far, cols, 1e-3, 4e-4);
+        }
+    }
+
+    #[test]
+    fn eps_is_inside_the_root() {
+        // Rows of one value have no variance: (x - mean) / sqrt(eps) = 0, so the bias is left.
+        for kernels in Runner::new().kernels() {
+            let mut out = [0.0; 20];
+            let x = [3.0; 20];
+            kernels.layer_norm_f32(&Pool::new(1), &x, &[1.0; 20], &[0.5; 20], 1e-5, &mut out);
+            assert_eq!(out, [0.5; 20]);
+            // Variance 1e-4, eps 3e-4: the divisor is 0.02.
+            let mut out = [0.0; 2];
+            let x = [0.01, -0.01];
+            kernels.layer_norm_f32(&Pool::new(1), &x, &[1.0; 2], &[0.0; 2], 3e-4, &mut out);
+            assert!((out[0] - 0.5).abs() < 1e-6 && (out[1] + 0.5).abs() < 1e-6, "{out:?}");
+        }
+    }
+
+    #[test]
+    fn a_nan_stays_in_its_row() {
+        for kernels in Runner::new().kernels() {
+            for bad in [f32::NAN, f32::INFINITY] {
+                let mut x = Random::new(3).values(3 * 37);
+                x[37 + 36] = bad;
+                let mut out = vec![0.0; x.len()];
+                kernels.layer_norm_f32(&Pool::new(1), &x, &[1.0; 37], &[0.0; 37], 1e-5, &mut out);
+                assert!(out[37..74].iter().all(|y| y.is_nan()));
+                assert!(out[..37].iter().chain(&out[74..]).all(|y| y.is_finite()));
+            }
+        }
+    }
+}

@@ -69,3 +69,62 @@ impl Kernels {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reference;
+    use crate::testing::{Bound, Random, Runner, lengths};
+
+    fn check(runner: &Runner, x: &[f32], cols: usize) {
+        let expected: Vec<f32> = x.chunks(cols).flat_map(reference::softmax).collect();
+        runner.check(
+            &format!("softmax {cols}"),
+            &expected,
+            &Bound::Absolute(3e-7),
+            &|kernels, pool| {
+                let mut out = vec![0.0; x.len()];
+                kernels.softmax_rows(pool, x, cols, &mut out);
+                out
+            },
+        );
+    }
+
+    #[test]
+    fn softmax_agrees_with_the_oracle() {
+        let runner = Runner::new();
+        let mut random = Random::new(1);
+        for cols in lengths().filter(|&cols| cols > 0) {
+            check(&runner, &random.values(3 * cols), cols);
+            check(&runner, &random.hostile(3 * cols), cols);
+            // All equal, and far from zero.
+            check(&runner, &vec![-1e30; cols], cols);
+        }
+        check(&runner, &random.values(40 * 2_000), 2_000);
+    }
+
+    #[test]
+    fn values_that_are_no_numbers() {
+        for kernels in Runner::new().kernels() {
+            for cols in [1, 16, 17, 40] {
+                for place in [0, cols - 1] {
+                    let mut x = vec![1.0; 2 * cols];
+                    x[place] = f32::NAN;
+                    let mut out = vec![0.0; 2 * cols];
+                    kernels.softmax_rows(&Pool::new(1), &x, cols, &mut out);
+                    assert!(out[..cols].iter().all(|y| y.is_nan()), "{cols} {place}");
+                    assert!(out[cols..].iter().all(|y| y.is_finite()), "{cols} {place}");
+                    if cols > 1 {
+                        x[place] = f32::NEG_INFINITY;
+                        kernels.softmax_rows(&Pool::new(1), &x, cols, &mut out);
+                        assert_eq!(out[place], 0.0);
+                        assert!(out.iter().all(|y| y.is_finite()));
+                    }
+                }
+            }
+            let mut out = [0.0; 3];
+            kernels.softmax_rows(&Pool::new(1), &[f32::NEG_INFINITY; 3], 3, &mut out);
+            assert!(out.iter().all(|y| y.is_nan()));
+        }
+    }
+}

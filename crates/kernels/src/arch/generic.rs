@@ -83,9 +83,6 @@ pub(crate) trait F32x16:
     /// (wrapping): `2^n` where `i` has `n` (-126..=127) in its low nine bits.
     fn pow2_of_low_bits(self) -> Self;
 
-    /// Asks for the cache line at `p`; `p` may be any address.
-    fn prefetch(p: *const f32);
-
     /// The lanes in order.
     #[inline(always)]
     fn to_array(self) -> [f32; LANES] {

@@ -13,11 +13,7 @@ pub(crate) struct PortableF32([f32; LANES]);
 impl PortableF32 {
     #[inline(always)]
     fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
-        let mut lanes = self.0;
-        for i in 0..LANES {
-            lanes[i] = f(self.0[i], other.0[i]);
-        }
-        Self(lanes)
+        Self(std::array::from_fn(|i| f(self.0[i], other.0[i])))
     }
 
     #[inline(always)]
@@ -64,11 +60,7 @@ impl F32x16 for PortableF32 {
 
     #[inline(always)]
     fn fma(self, b: Self, c: Self) -> Self {
-        let mut lanes = self.0;
-        for i in 0..LANES {
-            lanes[i] = self.0[i].mul_add(b.0[i], c.0[i]);
-        }
-        Self(lanes)
+        Self(std::array::from_fn(|i| self.0[i].mul_add(b.0[i], c.0[i])))
     }
 
     #[inline(always)]
@@ -83,13 +75,7 @@ impl F32x16 for PortableF32 {
 
     #[inline(always)]
     fn if_less(self, other: Self, yes: Self, no: Self) -> Self {
-        let mut lanes = no.0;
-        for i in 0..LANES {
-            if self.0[i] < other.0[i] {
-                lanes[i] = yes.0[i];
-            }
-        }
-        Self(lanes)
+        Self(std::array::from_fn(|i| if self.0[i] < other.0[i] { yes.0[i] } else { no.0[i] }))
     }
 
     #[inline(always)]
@@ -101,9 +87,6 @@ impl F32x16 for PortableF32 {
     fn pow2_of_low_bits(self) -> Self {
         Self(self.0.map(|x| f32::from_bits((x.to_bits() << 23).wrapping_add(127 << 23))))
     }
-
-    #[inline(always)]
-    fn prefetch(_: *const f32) {}
 }
 
 instantiate!(Isa::Scalar, PortableF32, [], mr: 6, nv: 1,

@@ -57,6 +57,7 @@ impl PackedF32 {
     ///
     /// # Panics
     /// Panics if `n · k` values are more than can be addressed.
+    #[allow(clippy::type_complexity, reason = "an alias would hide what the closure takes")]
     pub fn with_rows<E>(
         isa: Isa,
         n: usize,

@@ -147,13 +147,17 @@ pub(crate) unsafe fn peak<V: F32x16, const MR: usize, const NV: usize>(steps: us
         let mut sums = [[V::splat(0.0); NV]; MR];
         let (x, y) = (V::splat(std::hint::black_box(0.5)), V::splat(std::hint::black_box(0.25)));
         for _ in 0..steps {
-            for sum in sums.iter_mut().flatten() {
-                *sum = sum.fma(x, y);
+            for row in &mut sums {
+                for sum in row {
+                    *sum = sum.fma(x, y);
+                }
             }
         }
         let mut total = V::splat(0.0);
-        for sum in sums.iter().flatten() {
-            total = total + *sum;
+        for row in sums {
+            for sum in row {
+                total = total + sum;
+            }
         }
         total.sum()
     }

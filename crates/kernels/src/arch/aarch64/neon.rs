@@ -125,10 +125,6 @@ impl F32x16 for NeonF32 {
             vreinterpretq_f32_u32(vaddq_u32(shifted, vdupq_n_u32(127 << 23)))
         })
     }
-
-    // There is no stable prefetch for Arm; its hardware prefetchers see the streams.
-    #[inline(always)]
-    fn prefetch(_: *const f32) {}
 }
 
 instantiate!(Isa::Neon, NeonF32, ["neon"], mr: 6, nv: 1,

@@ -96,13 +96,6 @@ impl F32x16 for Avx2F32 {
             )
         }
     }
-
-    #[inline(always)]
-    fn prefetch(p: *const f32) {
-        // SAFETY: a prefetch reads nothing that the program can see, at any address; SSE is part
-        // of x86-64.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
-    }
 }
 
 instantiate!(Isa::Avx2, Avx2F32, ["avx2", "fma"], mr: 6, nv: 1,

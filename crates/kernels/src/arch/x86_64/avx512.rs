@@ -100,13 +100,6 @@ impl F32x16 for Avx512F32 {
             _mm512_castsi512_ps(_mm512_add_epi32(shifted, _mm512_set1_epi32(127 << 23)))
         })
     }
-
-    #[inline(always)]
-    fn prefetch(p: *const f32) {
-        // SAFETY: a prefetch reads nothing that the program can see, at any address; SSE is part
-        // of x86-64.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
-    }
 }
 
 instantiate!(Isa::Avx512, Avx512F32, ["avx512f"], mr: 6, nv: 4, tiles: [
