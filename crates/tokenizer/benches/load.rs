@@ -78,7 +78,7 @@ fn main() {
         };
         let (one, two) = (seconds(&text), seconds(&double));
         let (_, peak) = memory::peak(|| tokenizer.encode(&text, DEFAULT_MAX_LENGTH));
-        let per_mib = one * 1e3 * (1 << 20) as f64 / text.len() as f64;
+        let per_mib = one * 1e3 * 1_048_576.0 / text.len() as f64;
         let speed = text.len() as f64 / one / 1e6;
         println!(
             "{name:24} {per_mib:9.1} {speed:10.1} {:8.2} {:11.0}",

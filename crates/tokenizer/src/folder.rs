@@ -133,11 +133,11 @@ pub(crate) fn open(folder: &Path) -> Result<Tokenizer, Error> {
     } else if let Some(bytes) = read(folder, sentencepiece::FILE, &mut used)? {
         from_sentencepiece(&bytes, &settings)?
     } else if let Some(bytes) = read(folder, "vocab.txt", &mut used)? {
-        Inner::Library(Library::from_vocab_txt(&bytes, settings.bert())?)
+        Inner::Library(Box::new(Library::from_vocab_txt(&bytes, settings.bert())?))
     } else if let Some(vocab) = read(folder, "vocab.json", &mut used)?
         && let Some(merges) = read(folder, "merges.txt", &mut used)?
     {
-        Inner::Library(Library::from_vocab_and_merges(&vocab, &merges)?)
+        Inner::Library(Box::new(Library::from_vocab_and_merges(&vocab, &merges)?))
     } else {
         return Err(Error::Missing { folder: folder.to_owned() });
     };
@@ -170,7 +170,7 @@ fn from_json(bytes: &[u8], settings: &Settings, in_folder: bool) -> Result<Inner
             // Upstream: the classes of transformers set BERT's normaliser anew from
             // tokenizer_config.json, with lower case where it says nothing.
             let bert = in_folder.then(|| settings.bert());
-            Ok(Inner::Library(Library::from_json(file, tokenizer_json::FILE, bert)?))
+            Ok(Inner::Library(Box::new(Library::from_json(file, tokenizer_json::FILE, bert)?)))
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Text to ids, as transformers gives them.
 //!
 //! XLM-R's Unigram (AltCLIP) has its own encoder here, because the usual library needs half a second
-//! and 430 MB to load its 250,002 pieces: read [`unigram`](self) from `pipeline.rs` (the way of a
-//! text) to `unigram.rs` (the cut of a word) and `trie.rs`. WordPiece (BERT) and byte BPE (CLIP) come
-//! from the `tokenizers` crate, behind a check of what their files ask for (`library.rs`).
+//! and 430 MB to load its 250,002 pieces: read `pipeline.rs` (the way of a text), then `unigram.rs`
+//! (the cut of a word) and `trie.rs`. WordPiece (BERT) and byte BPE (CLIP) come from the `tokenizers`
+//! crate, behind a check of what their files ask for (`library.rs`).
 //!
 //! ```no_run
 //! let tokenizer = altclip_tokenizer::Tokenizer::from_dir("model".as_ref())?;
@@ -93,7 +93,7 @@ pub struct Tokenizer {
 
 enum Inner {
     Unigram(Box<Pipeline>),
-    Library(Library),
+    Library(Box<Library>),
 }
 
 impl Inner {

@@ -1,4 +1,5 @@
 //! The ids of every golden text, for each form of the files, against those of transformers.
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

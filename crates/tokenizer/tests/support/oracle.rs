@@ -55,7 +55,7 @@ pub fn pairs() -> Vec<Pair> {
     // transformers 4, converted from sentencepiece: Strip, Replace, Metaspace alone.
     let mut converted = new.clone();
     converted["normalizer"] = json!({"type": "Sequence", "normalizers": [
-        charsmap.clone(),
+        charsmap,
         {"type": "Strip", "strip_left": false, "strip_right": true},
         {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "▁"},
     ]});
