@@ -1,9 +1,9 @@
 //! Decodes pictures and prints size and a checksum of the RGB bytes, or the report of the error:
 //! what the reference script compares with Pillow over a whole folder.
 //!
-//! `cargo run --release -p altclip-image --example decode_raw -- PICTURE...`
+//! `cargo run --release -p altclip-image --example decode_raw -- [--white] PICTURE...`
 
-use altclip_image::{DecodeOptions, Preprocessor, decode, read_file};
+use altclip_image::{Alpha, DecodeOptions, Preprocessor, decode, read_file};
 use altclip_report::Diagnose;
 
 /// FNV-1a, which every language writes in three lines.
@@ -15,9 +15,13 @@ fn checksum(bytes: impl Iterator<Item = u8>) -> u64 {
 
 #[allow(clippy::print_stdout, reason = "the output of an example")]
 fn main() {
-    let options = DecodeOptions::default();
+    let mut options = DecodeOptions::default();
     let clip = Preprocessor::clip(224);
     for path in std::env::args_os().skip(1) {
+        if path == "--white" {
+            options.alpha = Alpha::CompositeWhite;
+            continue;
+        }
         let shown = path.to_string_lossy().into_owned();
         let result = read_file(path.as_ref(), &options)
             .and_then(|bytes| decode(&bytes, &options))

@@ -63,7 +63,8 @@ pub enum Alpha {
     /// It is dropped, and the colours beneath it show: what Pillow's `convert("RGB")` does.
     #[default]
     Drop,
-    /// The picture is laid on white, as a person usually sees it.
+    /// The picture is laid on white, as a person usually sees it and as the image processor of
+    /// transformers 5.23 does when it is given a Pillow image that still has its alpha.
     CompositeWhite,
 }
 
@@ -94,11 +95,11 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Rgb, Error> {
     let format = sniff(bytes)?;
     let rgb = match format {
         Format::Jpeg => jpeg::decode(bytes, options),
-        Format::Png => png::decode(bytes, options),
-        Format::WebP => webp::decode(bytes, options),
-        Format::Gif => gif::decode(bytes, options),
+        Format::Png => fence(format, png::decode, bytes, options),
+        Format::WebP => fence(format, webp::decode, bytes, options),
+        Format::Gif => fence(format, gif::decode, bytes, options),
         Format::Bmp => bmp::decode(bytes, options),
-        Format::Tiff => tiff::decode(bytes, options),
+        Format::Tiff => fence(format, tiff::decode, bytes, options),
         Format::Pnm => pnm::decode(bytes, options),
         Format::Avif | Format::Heic => Err(Error::FormatUnsupported { found: format.name() }),
     }?;
@@ -109,8 +110,24 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Rgb, Error> {
     }
 }
 
-/// Lays one colour value on white.
+/// Lays one colour value on white, rounded as Pillow's `alpha_composite` does.
 pub(crate) fn over_white(value: u8, alpha: u8) -> u8 {
-    let sum = u32::from(value) * u32::from(alpha) + 255 * (255 - u32::from(alpha));
-    ((sum + 127) / 255) as u8
+    let (value, alpha) = (u32::from(value), u32::from(alpha));
+    // Upstream: `AlphaComposite.c` divides by 255 with 7 more bits of precision.
+    let sum = (value * alpha + 255 * (255 - alpha) + 128) << 7;
+    ((((sum >> 8) + sum) >> 8) >> 7) as u8
+}
+
+/// Runs a decoder of another crate. Those are written to return errors, but a panic in one of them
+/// must not take down a process that works through a folder: it becomes [`Error::Damaged`].
+///
+/// The closures own or only read what they use, so nothing half-changed can be seen afterwards.
+fn fence(
+    format: Format,
+    decoder: fn(&[u8], &DecodeOptions) -> Result<Rgb, Error>,
+    bytes: &[u8],
+    options: &DecodeOptions,
+) -> Result<Rgb, Error> {
+    std::panic::catch_unwind(|| decoder(bytes, options))
+        .unwrap_or_else(|_| Err(Error::damaged(format, "its decoder gave up")))
 }

@@ -68,6 +68,11 @@ fn chunk<'a>(
 }
 
 fn first_directory(tiff: &[u8]) -> Option<u16> {
+    short_entry(tiff, 0x0112).map(|(_, value)| value)
+}
+
+/// Offset and value of an entry of one 16-bit number in the first directory of a TIFF.
+pub(crate) fn short_entry(tiff: &[u8], wanted: u16) -> Option<(usize, u16)> {
     let big = match tiff.get(..4)? {
         b"II*\0" => false,
         b"MM\0*" => true,
@@ -82,7 +87,8 @@ fn first_directory(tiff: &[u8]) -> Option<u16> {
     let n_entries = usize::from(u16_at(offset)?).min(MAX_ENTRIES);
     (0..n_entries).map(|i| offset + 2 + 12 * i).find_map(|entry| {
         let (tag, kind) = (u16_at(entry)?, u16_at(entry + 2)?);
-        if tag == 0x0112 && kind == 3 { u16_at(entry + 8) } else { None }
+        let value = (entry + 8, u16_at(entry + 8)?);
+        if tag == wanted && kind == 3 { Some(value) } else { None }
     })
 }
 

@@ -130,7 +130,7 @@ struct Rows {
     depth: BitDepth,
     /// RGB of each index.
     palette: Vec<u8>,
-    /// Opacity: of each index of a palette, or the one transparent value as big-endian samples.
+    /// Opacity of each index of a palette, or the samples of the one transparent value.
     trns: Vec<u8>,
     composite: bool,
 }
@@ -157,7 +157,7 @@ impl Rows {
                     self.push([value; 3], if sample == self.trns { 0 } else { 255 }, out);
                 }
             }
-            (ColorType::Rgb, false) if !(self.composite && self.trns.len() == 6) => {
+            (ColorType::Rgb, false) if !(self.composite && self.trns.len() == 3) => {
                 out.extend_from_slice(row.get(..3 * n).unwrap_or(row));
             }
             (ColorType::Rgb | ColorType::Rgba | ColorType::GrayscaleAlpha, _) => {
@@ -177,14 +177,23 @@ impl Rows {
             let shift = 8 - bits - x * bits % 8;
             let value = usize::from(byte >> shift) & top;
             if grey {
-                let transparent = self.trns.get(1).is_some_and(|&key| usize::from(key) == value);
                 let value = (value * (255 / top)) as u8;
-                self.push([value; 3], if transparent { 0 } else { 255 }, out);
+                self.push([value; 3], if self.is_key(value) { 0 } else { 255 }, out);
             } else {
                 let pixel = self.palette.get(3 * value..3 * value + 3);
                 let pixel = pixel.map_or([0; 3], |p| [p[0], p[1], p[2]]);
                 self.push(pixel, self.trns.get(value).copied().unwrap_or(255), out);
             }
+        }
+    }
+
+    /// Whether grey of up to 8 bits is the transparent value. Upstream: Pillow compares the value in
+    /// the file with the value spread to 8 bits, but knows better for 1 bit.
+    fn is_key(&self, value: u8) -> bool {
+        match *self.trns.as_slice() {
+            [key] if self.depth == BitDepth::One => (value != 0) == (key != 0),
+            [key] => key == value,
+            _ => false,
         }
     }
 
@@ -197,9 +206,7 @@ impl Rows {
                 ColorType::GrayscaleAlpha => self.push([at(0); 3], at(1), out),
                 ColorType::Rgba => self.push([at(0), at(1), at(2)], at(3), out),
                 _ => {
-                    let key =
-                        self.trns.iter().skip(1 - usize::from(wide)).step_by(2 - usize::from(wide));
-                    let transparent = self.trns.len() == 6 && key.eq(pixel);
+                    let transparent = self.trns == pixel;
                     self.push([at(0), at(1), at(2)], if transparent { 0 } else { 255 }, out);
                 }
             }

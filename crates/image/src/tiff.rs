@@ -11,13 +11,16 @@ use tiff::{ColorType, TiffError};
 
 use crate::decode::{Alpha, DecodeOptions, over_white};
 use crate::error::Error;
+use crate::exif::short_entry;
 use crate::jpeg::cmyk_to_rgb;
 use crate::rgb::{Rgb, with_room};
 use crate::sniff::Format;
 
 pub(crate) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Rgb, Error> {
     let explain = |error| explain(error, bytes);
-    let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(explain)?;
+    let indexed = as_grey(bytes)?;
+    let source = indexed.as_deref().unwrap_or(bytes);
+    let mut decoder = Decoder::new(Cursor::new(source)).map_err(explain)?;
     let (width, height) = decoder.dimensions().map_err(explain)?;
     let (width, height, n_bytes) =
         options.limits.check(Format::Tiff, u64::from(width), u64::from(height))?;
@@ -26,9 +29,9 @@ pub(crate) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Rgb, Error
     limits.intermediate_buffer_size = 3 * n_bytes + (1 << 20);
     let mut decoder = decoder.with_limits(limits);
     let color = decoder.colortype().map_err(explain)?;
-    let palette = match color {
-        ColorType::Palette(_) => decoder.get_tag_u16_vec(Tag::ColorMap).map_err(explain)?,
-        _ => Vec::new(),
+    let palette = match indexed {
+        Some(_) => Some(decoder.get_tag_u16_vec(Tag::ColorMap).map_err(explain)?),
+        None => None,
     };
     let associated = decoder
         .find_tag_unsigned_vec::<u16>(Tag::ExtraSamples)
@@ -42,7 +45,9 @@ pub(crate) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Rgb, Error
         DecodingResult::U8(samples) if color == ColorType::RGB(8) => data = samples,
         DecodingResult::U8(samples) => pixels.convert(&samples, &mut data),
         DecodingResult::U16(samples) => match color {
-            ColorType::Gray(_) => grey(samples.iter().map(|&v| f64::from(v)), &mut data),
+            ColorType::Gray(_) if pixels.palette.is_none() => {
+                grey(samples.iter().map(|&v| f64::from(v)), &mut data);
+            }
             _ => {
                 let mut high = with_room(samples.len())?;
                 high.extend(samples.iter().map(|v| (v >> 8) as u8));
@@ -73,23 +78,18 @@ fn grey(samples: impl Iterator<Item = f64>, data: &mut Vec<u8>) {
 struct Pixels {
     width: usize,
     color: ColorType,
-    /// Red, green and blue of all indices, one after the other, of 16 bits.
-    palette: Vec<u16>,
+    /// Red of all indices, then green, then blue, of 16 bits.
+    palette: Option<Vec<u16>>,
     associated: bool,
     composite: bool,
 }
 
 impl Pixels {
     fn convert(&self, samples: &[u8], data: &mut Vec<u8>) {
-        match self.color {
-            ColorType::Gray(8 | 16) => data.extend(samples.iter().flat_map(|&value| [value; 3])),
-            ColorType::Gray(bits @ (1 | 2 | 4)) => {
-                let top = (1u16 << bits) - 1;
-                self.packed(samples, bits, |v| [(u16::from(v) * (255 / top)) as u8; 3], data);
-            }
-            ColorType::Palette(bits @ (1 | 2 | 4 | 8)) => {
-                let n_colours = self.palette.len() / 3;
-                let high = |i: usize| self.palette.get(i).map_or(0, |v| (v >> 8) as u8);
+        match (self.color, &self.palette) {
+            (ColorType::Gray(bits @ (1 | 2 | 4 | 8)), Some(palette)) => {
+                let n_colours = palette.len() / 3;
+                let high = |i: usize| palette.get(i).map_or(0, |v| (v >> 8) as u8);
                 let colour = |index: u8| {
                     let index = usize::from(index);
                     if index >= n_colours {
@@ -99,14 +99,21 @@ impl Pixels {
                 };
                 self.packed(samples, bits, colour, data);
             }
-            ColorType::GrayA(8 | 16) => {
+            (ColorType::Gray(8), None) => {
+                data.extend(samples.iter().flat_map(|&value| [value; 3]));
+            }
+            (ColorType::Gray(bits @ (1 | 2 | 4)), None) => {
+                let top = (1u16 << bits) - 1;
+                self.packed(samples, bits, |v| [(u16::from(v) * (255 / top)) as u8; 3], data);
+            }
+            (ColorType::Multiband { bit_depth: 8, num_samples: 2 }, None) => {
                 samples.chunks_exact(2).for_each(|p| self.push([p[0]; 3], p[1], data));
             }
-            ColorType::RGB(16) => data.extend_from_slice(samples),
-            ColorType::RGBA(8 | 16) => {
+            (ColorType::RGB(16), None) => data.extend_from_slice(samples),
+            (ColorType::RGBA(8 | 16), None) => {
                 samples.chunks_exact(4).for_each(|p| self.push([p[0], p[1], p[2]], p[3], data));
             }
-            ColorType::CMYK(8 | 16) => {
+            (ColorType::CMYK(8 | 16), None) => {
                 let pixels = samples.chunks_exact(4);
                 data.extend(pixels.flat_map(|p| cmyk_to_rgb([p[0], p[1], p[2], p[3]])));
             }
@@ -137,6 +144,21 @@ impl Pixels {
         }
         data.extend_from_slice(&pixel);
     }
+}
+
+/// The `tiff` crate does not read pictures with a palette. It is given a copy that says grey instead,
+/// and the grey values are the indices.
+fn as_grey(bytes: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+    const PHOTOMETRIC: u16 = 262;
+    const PALETTE: u16 = 3;
+    let Some((at, PALETTE)) = short_entry(bytes, PHOTOMETRIC) else { return Ok(None) };
+    let mut copy = with_room(bytes.len())?;
+    copy.extend_from_slice(bytes);
+    // The value is 3 in one of the two bytes, by byte order; 1 is grey with 0 as black.
+    for byte in copy.iter_mut().skip(at).take(2).filter(|byte| **byte == 3) {
+        *byte = 1;
+    }
+    Ok(Some(copy))
 }
 
 fn explain(error: TiffError, bytes: &[u8]) -> Error {
