@@ -17,7 +17,7 @@
 //!
 //! (The bits of a NaN are outside this promise; that it is a NaN is inside.)
 //!
-//! [`reference`] holds the same operations as plain loops that accumulate in `f64`: the oracle.
+//! [`mod@reference`] holds the same operations as plain loops that accumulate in `f64`: the oracle.
 //!
 //! # Dispatch
 //!

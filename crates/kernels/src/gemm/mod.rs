@@ -1,6 +1,6 @@
 //! Matrix products with prepacked weights: `y = activation(x · Wᵀ + bias) + residual`.
 //!
-//! `x` is [M, K] row after row, `W` is packed into panels ([`packed`]), `y` is [M, N]. Sums are
+//! `x` is [M, K] row after row, `W` is packed into panels (`packed.rs`), `y` is [M, N]. Sums are
 //! accumulated in `f32` with one fused multiply-add per term, in the order of k.
 //!
 //! ```text
@@ -51,7 +51,7 @@ pub struct GemmF32<'a> {
     pub m: usize,
     /// The weight [N, K].
     pub weight: &'a PackedF32,
-    /// Added to every row of the product: [N].
+    /// Added to every row of the product: one value per column, N.
     pub bias: Option<&'a [f32]>,
     /// Applied after the bias.
     pub activation: Activation,
