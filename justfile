@@ -1,0 +1,57 @@
+# Recipes of this repository; CI runs the same ones. `just --list` shows them.
+
+# Formatting, lints, documentation
+check:
+    cargo fmt --all --check
+    cargo clippy --release --workspace --all-targets --locked -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --document-private-items --locked
+    if command -v cargo-deny > /dev/null; then cargo deny --offline check bans licenses sources; else echo "skipped: cargo-deny is not installed"; fi
+
+# All tests that CI runs
+test:
+    cargo test --release --workspace --locked
+
+# The README's main job: a small random model classifies pictures that are made here
+demo:
+    cargo xtask demo
+
+# Everything, with the reference library and the full-size model (an hour, 10 GB of disk)
+full: check test reference
+    ALTCLIP_TEST_DATA=${ALTCLIP_TEST_DATA:-} cargo test --release --workspace --locked
+    just demo-parity
+    just full-size
+
+# The pinned Python environment in .venv
+reference:
+    scripts/reference/venv.sh
+
+# Remake the golden files and show what changed
+golden: reference
+    .venv/bin/python scripts/reference/make_tokenizer.py
+    .venv/bin/python scripts/reference/make_goldens.py
+    .venv/bin/python scripts/reference/make_image_goldens.py
+    git diff --stat tests/golden
+
+# The demo's numbers against transformers
+demo-parity:
+    cargo xtask demo --json > build/demo.jsonl
+    .venv/bin/python scripts/reference/full_size.py classify build/demo/model --label 红色 --label blau --label 'a green picture' build/demo/pictures > build/demo_reference.jsonl
+    .venv/bin/python scripts/reference/full_size.py compare build/demo.jsonl build/demo_reference.jsonl
+
+# The real 864 M-parameter shape with random weights against transformers; PICTURES is a folder
+full-size pictures=env("ALTCLIP_TEST_DATA", "build/demo") + "/pictures":
+    scripts/reference/full_size.sh "{{pictures}}"
+
+# Random pictures and texts in numbers that CI has no time for
+long:
+    cargo run --release -p altclip-tokenizer --example differential -- 1000000
+    cargo run --release -p altclip-image --example windows -- 10000
+
+# Kernels against the machine's peak
+bench:
+    cargo bench -p altclip-kernels
+    cargo bench -p altclip-tokenizer
+
+# Size of the sources
+loc:
+    @git ls-files 'crates/*.rs' 'xtask/*.rs' | xargs wc -l | sort -rn | head -40
