@@ -1,1 +1,42 @@
-//! (under construction)
+//! Weight files as named, shaped, memory-mapped tensors: safetensors and PyTorch archives, single
+//! or sharded, and a writer of safetensors.
+//!
+//! Everything in a weight file is foreign: each length, offset, name and shape is checked before it
+//! is used, a pickle is read by an interpreter that cannot call anything, and what is wrong is said
+//! with the file, the tensor and both numbers. Opening reads headers only, so a checkpoint of
+//! several gigabytes is listed in milliseconds; values are read when asked for and their pages are
+//! given back.
+//!
+//! ```no_run
+//! use altclip_checkpoint::Checkpoint;
+//! # fn main() -> Result<(), altclip_checkpoint::Error> {
+//! let checkpoint = Checkpoint::open("AltCLIP".as_ref())?;
+//! for name in checkpoint.names() {
+//!     println!("{name} {:?}", checkpoint.shape(name));
+//! }
+//! let scale: Vec<f32> = checkpoint.read_f32("logit_scale")?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod check;
+mod checkpoint;
+mod convert;
+mod dtype;
+mod error;
+mod json;
+mod limits;
+mod map;
+mod names;
+mod pickle;
+mod safetensors;
+mod shards;
+mod torch;
+mod write;
+mod zip;
+
+pub use check::{Expected, check};
+pub use checkpoint::{Checkpoint, FileInfo, Format, NonFinite, TensorInfo};
+pub use dtype::Dtype;
+pub use error::Error;
+pub use write::{TensorData, TensorToWrite, write_safetensors};

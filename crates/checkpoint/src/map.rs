@@ -1,0 +1,76 @@
+//! One weight file, mapped read-only. The only unsafe code of this crate is here.
+
+use crate::error::Error;
+use memmap2::Mmap;
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// A mapped file that notices when it is replaced or cut under the reader's feet.
+pub(crate) struct Mapped {
+    path: PathBuf,
+    file: File,
+    bytes: Mmap,
+    modified: Option<SystemTime>,
+}
+
+impl Mapped {
+    /// Maps a regular file that is not empty.
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let io = |source| Error::Io { path: path.to_path_buf(), source };
+        // Asked before opening, because opening a named pipe waits for its writer.
+        let metadata = std::fs::metadata(path).map_err(io)?;
+        if !metadata.is_file() {
+            let found = if metadata.is_dir() { "a folder" } else { "not a regular file" };
+            return Err(Error::NotWeights { file: path.to_path_buf(), found });
+        }
+        let file = File::open(path).map_err(io)?;
+        let metadata = file.metadata().map_err(io)?;
+        if metadata.len() == 0 {
+            return Err(Error::NotWeights { file: path.to_path_buf(), found: "an empty file" });
+        }
+        // SAFETY: the mapping is private and read-only. Other processes can still write the file;
+        // every read goes through `unchanged` first, which refuses a file whose length or time of
+        // change differs, and values are copied out before they are used. Model files are replaced
+        // by rename, which leaves this mapping whole.
+        let bytes = unsafe { Mmap::map(&file) }.map_err(io)?;
+        let modified = metadata.modified().ok();
+        Ok(Self { path: path.to_path_buf(), file, bytes, modified })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Refuses a file that was cut, grown or written since it was opened.
+    pub(crate) fn unchanged(&self) -> Result<(), Error> {
+        let changed = || Error::Changed { file: self.path.clone() };
+        let now = self.file.metadata().map_err(|_| changed())?;
+        let same = now.len() == self.bytes.len() as u64 && now.modified().ok() == self.modified;
+        if same { Ok(()) } else { Err(changed()) }
+    }
+
+    /// Gives the resident pages of a byte range back; they are read from the file when next used.
+    pub(crate) fn release(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if range.start < range.end && range.end <= self.bytes.len() {
+            // SAFETY: the mapping is read-only and backed by a file, so a dropped page is read
+            // again on the next touch with the same contents; the range was checked above.
+            // A refusal costs memory only, so it is ignored.
+            let _ = unsafe {
+                self.bytes.unchecked_advise_range(
+                    memmap2::UncheckedAdvice::DontNeed,
+                    range.start,
+                    range.end - range.start,
+                )
+            };
+        }
+        #[cfg(not(unix))]
+        let _ = range;
+    }
+}

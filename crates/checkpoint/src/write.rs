@@ -1,0 +1,210 @@
+//! A writer of safetensors files that leaves the old file or the new one, never a part.
+
+use crate::dtype::Dtype;
+use crate::error::Error;
+use crate::names::name_fault;
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A tensor to write.
+pub struct TensorToWrite<'a> {
+    /// Its name.
+    pub name: String,
+    /// The element type that the file gets.
+    pub dtype: Dtype,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its values.
+    pub data: TensorData<'a>,
+}
+
+/// Where the values of a tensor come from.
+pub enum TensorData<'a> {
+    /// Values for a tensor of type F32.
+    F32(&'a [f32]),
+    /// Little-endian bytes of any type, row-major.
+    Bytes(&'a [u8]),
+    /// A function that writes the little-endian bytes when their turn comes.
+    Stream(StreamFn<'a>),
+}
+
+/// Writes the bytes of one tensor.
+type StreamFn<'a> = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + 'a>;
+
+/// Writes a safetensors file and gives its length.
+///
+/// The order is that of the official writer (wide types first, then by name), so equal tensors give
+/// equal bytes. The file is written beside `path`, brought to the disk and then renamed.
+///
+/// # Errors
+/// [`Error::NotWritable`] for a name that a reader would refuse, a name given twice or data of
+/// another size than the shape's; [`Error::Write`] for the file system's.
+pub fn write_safetensors<'a>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = TensorToWrite<'a>>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<u64, Error> {
+    let mut tensors: Vec<_> = tensors.into_iter().collect();
+    let order = |t: &TensorToWrite<'_>| (std::cmp::Reverse(t.dtype.bits()), t.name.clone());
+    tensors.sort_by_cached_key(order);
+    let header = header(&tensors, metadata)?;
+    let fault = |source| Error::Write { path: path.to_path_buf(), source };
+    let temporary = Temporary::create(path).map_err(fault)?;
+    let length = fill(&temporary, &header, tensors).map_err(fault)?;
+    temporary.commit(path).map_err(fault)?;
+    Ok(length)
+}
+
+/// The length, the JSON text and the spaces that align the data to 8 bytes.
+fn header(
+    tensors: &[TensorToWrite<'_>],
+    metadata: &BTreeMap<String, String>,
+) -> Result<Vec<u8>, Error> {
+    let fault = |name: &str, what| Error::NotWritable { name: name.to_owned(), what };
+    let mut json = String::from("{");
+    if !metadata.is_empty() {
+        let pairs: Vec<_> =
+            metadata.iter().map(|(k, v)| format!("{}:{}", string(k), string(v))).collect();
+        json += &format!("\"__metadata__\":{{{}}},", pairs.join(","));
+    }
+    let mut names: Vec<&str> = tensors.iter().map(|t| t.name.as_str()).collect();
+    names.sort_unstable();
+    if let Some([name, _]) = names.array_windows::<2>().find(|[a, b]| a == b) {
+        return Err(fault(name, "is given twice"));
+    }
+    let mut at: usize = 0;
+    for t in tensors {
+        if let Some(what) = name_fault(&t.name) {
+            return Err(fault(&t.name, what));
+        }
+        let bytes = t.dtype.bytes_of(&t.shape).and_then(|n| Some((n, at.checked_add(n)?)));
+        let given = match t.data {
+            TensorData::F32(values) if t.dtype == Dtype::F32 => {
+                Some(values.len().saturating_mul(4))
+            }
+            TensorData::F32(_) => return Err(fault(&t.name, "has f32 values for another type")),
+            TensorData::Bytes(bytes) => Some(bytes.len()),
+            TensorData::Stream(_) => None,
+        };
+        let Some((size, end)) = bytes.filter(|(size, _)| given.is_none_or(|n| n == *size)) else {
+            return Err(fault(&t.name, "has data of another size than its shape"));
+        };
+        debug_assert_eq!(at + size, end);
+        let (name, dtype, shape) = (string(&t.name), t.dtype, &t.shape);
+        json += &format!(
+            "{name}:{{\"dtype\":\"{dtype}\",\"shape\":{shape:?},\"data_offsets\":[{at},{end}]}},"
+        );
+        at = end;
+    }
+    if json.ends_with(',') {
+        json.pop();
+    }
+    json.push('}');
+    while !json.len().is_multiple_of(8) {
+        json.push(' ');
+    }
+    let mut header = (json.len() as u64).to_le_bytes().to_vec();
+    header.extend_from_slice(json.as_bytes());
+    Ok(header)
+}
+
+/// A JSON string.
+fn string(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c < ' ' => out += &format!("\\u{:04x}", u32::from(c)),
+            c => out.push(c),
+        }
+    }
+    out + "\""
+}
+
+fn fill(temporary: &Temporary, header: &[u8], tensors: Vec<TensorToWrite<'_>>) -> io::Result<u64> {
+    let file = BufWriter::with_capacity(1 << 20, &temporary.file);
+    let mut out = Counted { out: file, written: 0 };
+    out.write_all(header)?;
+    for t in tensors {
+        let start = out.written;
+        match t.data {
+            TensorData::Bytes(bytes) => out.write_all(bytes)?,
+            TensorData::F32(values) => {
+                let mut block = Vec::new();
+                for values in values.chunks(16 << 10) {
+                    block.clear();
+                    block.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+                    out.write_all(&block)?;
+                }
+            }
+            TensorData::Stream(stream) => stream(&mut out)?,
+        }
+        let size = t.dtype.bytes_of(&t.shape).map(|n| n as u64);
+        if size != Some(out.written - start) {
+            let what = format!("the data of {} is not of the size of its shape", t.name);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
+    }
+    out.flush()?;
+    Ok(out.written)
+}
+
+struct Counted<W> {
+    out: W,
+    written: u64,
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.out.write(bytes)?;
+        self.written += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// A file beside its target that is removed unless it is committed.
+struct Temporary {
+    path: PathBuf,
+    file: File,
+    committed: bool,
+}
+
+impl Temporary {
+    fn create(target: &Path) -> io::Result<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = target.with_file_name(format!(".{name}.{}.{number}.part", std::process::id()));
+        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        Ok(Self { path, file, committed: false })
+    }
+
+    /// Data on the disk first, then the name, then the folder that holds the name.
+    fn commit(mut self, target: &Path) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs::rename(&self.path, target)?;
+        self.committed = true;
+        #[cfg(unix)]
+        {
+            let dir = target.parent().filter(|d| !d.as_os_str().is_empty());
+            File::open(dir.unwrap_or(Path::new(".")))?.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.committed {
+            // Nothing more can be done about a file that cannot be removed.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
