@@ -27,7 +27,7 @@ mod handle;
 mod op;
 mod segments;
 
-pub use altclip_kernels::Activation;
+pub use altclip_kernels::{Activation, Isa, Kernels, isa_notice};
 pub use backend::{Backend, Grads, Ops, RowSource, Saved, WeightKind};
 pub use counting::{Count, Counting};
 pub use cpu::CpuBackend;

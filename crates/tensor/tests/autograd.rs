@@ -1,4 +1,5 @@
 //! The tape over the CPU backend against finite differences.
+#![allow(clippy::unwrap_used)]
 
 use altclip_report::Report;
 use altclip_tensor::autograd::Tape;

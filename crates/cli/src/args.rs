@@ -1,0 +1,345 @@
+//! What can be typed. Names of flags are kebab-case; most are also `ALTCLIP_*` variables.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Pictures and sentences of many languages in one space.
+#[derive(Parser)]
+#[command(name = "altclip", version, about, max_term_width = 100, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// No progress and no warnings on stderr
+    #[arg(long, global = true)]
+    pub(crate) quiet: bool,
+    /// How errors are written to stderr
+    #[arg(long, global = true, value_enum, default_value_t = ErrorFormat::Text)]
+    pub(crate) error_format: ErrorFormat,
+}
+
+const EXAMPLES: &str = "Examples:
+  altclip download BAAI/AltCLIP
+  altclip classify --model BAAI/AltCLIP --label 一只猫 --label 'a dog' cat.jpg
+  altclip embed --model BAAI/AltCLIP --image photos/ --json > photos.jsonl
+
+Exit status: 0 done, 2 usage, 3 input refused, 4 model refused, 6 resource, 7 file or network, 70 bug.";
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum ErrorFormat {
+    /// One line for a person
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Texts and pictures to vectors
+    #[command(visible_alias = "inference", after_help = EMBED_EXAMPLES)]
+    Embed(Embed),
+    /// Which label fits a picture
+    #[command(after_help = CLASSIFY_EXAMPLES)]
+    Classify(Classify),
+    /// Cosines between pictures and texts, or between texts
+    #[command(after_help = "Example:
+  altclip similarity --model AltCLIP --text 一只猫 --text 'a cat' --text 'a dog'
+  altclip similarity --model AltCLIP --image cat.jpg --text 一只猫 --text 'a dog' --json")]
+    Similarity(Similarity),
+    /// Texts to token ids
+    #[command(after_help = "Example:
+  altclip tokenize --model AltCLIP --json -- 一只猫 'a dog'")]
+    Tokenize(Tokenize),
+    /// A picture to the pixel values that the model takes
+    #[command(after_help = "Example:
+  altclip preprocess --model AltCLIP cat.jpg --out cat.npy")]
+    Preprocess(Preprocess),
+    /// What a model folder holds, without reading its weights
+    #[command(after_help = "Example:
+  altclip info --model BAAI/AltCLIP-m18 --json")]
+    Info(Info),
+    /// A model from the hub into the standard cache
+    #[command(after_help = "Example:
+  altclip download BAAI/AltCLIP
+  HF_ENDPOINT=https://mirror.example altclip download BAAI/AltCLIP-m18 --revision main
+
+Variables: HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH, HF_HUB_OFFLINE,
+HF_HUB_DOWNLOAD_TIMEOUT, HF_HUB_DISABLE_PROGRESS_BARS.")]
+    Download(Download),
+    /// Whether this machine and a model folder are in order
+    #[command(after_help = "Example:
+  altclip doctor
+  altclip doctor --model BAAI/AltCLIP --full")]
+    Doctor(Doctor),
+    /// A completion script for a shell
+    #[command(after_help = "Example:
+  altclip completions bash > ~/.local/share/bash-completion/completions/altclip")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+const EMBED_EXAMPLES: &str = "Examples:
+  altclip embed --model BAAI/AltCLIP --text 一只猫 --text 'a cat' --json
+  altclip embed --model BAAI/AltCLIP --image photos/ --max-bad 1% --json > photos.jsonl
+  altclip embed --model BAAI/AltCLIP --image photos/ --format npy --out dump
+
+A bad input becomes a row with an `error`, the others go on; with more bad inputs than --max-bad
+the exit status is that of the first of them.";
+
+const CLASSIFY_EXAMPLES: &str = "Examples:
+  altclip classify --model BAAI/AltCLIP --label 一只猫 --label 'a dog' cat.jpg
+  altclip classify --model BAAI/AltCLIP --label 猫 --label 狗 --template '一张{}的照片' photos/ --json";
+
+/// Which model, and how it runs.
+#[derive(Args, Clone)]
+pub(crate) struct ModelArgs {
+    /// A model folder, or the hub id of a downloaded model
+    #[arg(long, env = "ALTCLIP_MODEL", value_name = "DIR|ORG/NAME")]
+    pub(crate) model: Option<PathBuf>,
+    /// Accept tensors that the model does not use
+    #[arg(long)]
+    pub(crate) allow_extra_keys: bool,
+}
+
+#[derive(Args, Clone)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Numeric format of weights and activations
+    #[arg(long, env = "ALTCLIP_PRECISION", value_enum, default_value_t = Precision::F32)]
+    pub(crate) precision: Precision,
+    /// Number of threads [default: as many as the process may use]
+    #[arg(long, env = "ALTCLIP_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// Longest text in tokens; longer ones are truncated, and say so
+    #[arg(long, env = "ALTCLIP_MAX_LENGTH", value_name = "N", default_value_t = 77, value_parser = clap::value_parser!(u16).range(2..=8192))]
+    pub(crate) max_length: u16,
+    #[command(flatten)]
+    pub(crate) pictures: PictureArgs,
+}
+
+#[derive(Args, Clone, Default)]
+pub(crate) struct PictureArgs {
+    /// Turn pictures as their EXIF orientation says (the reference does not)
+    #[arg(long)]
+    pub(crate) exif_orient: bool,
+    /// What becomes of transparency: the reference drops it
+    #[arg(long, value_enum, default_value_t = Alpha::Drop)]
+    pub(crate) alpha: Alpha,
+    /// Largest picture in pixels
+    #[arg(long, value_name = "N", default_value_t = 64_000_000)]
+    pub(crate) max_pixels: u64,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Alpha {
+    /// Show the colours under it
+    #[default]
+    Drop,
+    /// Put the picture on white
+    Composite,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Precision {
+    /// 32-bit floating point
+    F32,
+}
+
+#[derive(Args)]
+pub(crate) struct Embed {
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    /// A text (may be repeated)
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) text: Vec<OsString>,
+    /// A file with one text a line, `-` for stdin (may be repeated)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) texts: Vec<PathBuf>,
+    /// A picture, or a folder of pictures (may be repeated)
+    #[arg(long, value_name = "PATH")]
+    pub(crate) image: Vec<PathBuf>,
+    /// Leave the vectors at their length
+    #[arg(long)]
+    pub(crate) no_normalize: bool,
+    /// Bad inputs that do not fail the command: a number or a percentage
+    #[arg(long, value_name = "N|P%", default_value = "0")]
+    pub(crate) max_bad: MaxBad,
+    /// Rows on stdout, or a folder of .npy files
+    #[arg(long, value_enum, default_value_t = Format::Rows)]
+    pub(crate) format: Format,
+    /// The folder for --format npy; must not exist yet
+    #[arg(long, value_name = "DIR", required_if_eq("format", "npy"))]
+    pub(crate) out: Option<PathBuf>,
+    /// JSON Lines
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A row for each input on stdout
+    Rows,
+    /// img_emb/, text_emb/, metadata/ and manifest.json, as clip-retrieval lays them out
+    Npy,
+}
+
+/// A budget of bad inputs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum MaxBad {
+    Count(u64),
+    Percent(f64),
+}
+
+impl std::str::FromStr for MaxBad {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("`{text}` is neither a number nor a percentage from 0% to 100%");
+        match text.strip_suffix('%') {
+            None => text.parse().map(MaxBad::Count).map_err(|_| bad()),
+            Some(percent) => match percent.parse::<f64>() {
+                Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(MaxBad::Percent(percent)),
+                _ => Err(bad()),
+            },
+        }
+    }
+}
+
+impl MaxBad {
+    /// Whether `bad` of `all` inputs are within the budget.
+    pub(crate) fn allows(self, bad: u64, all: u64) -> bool {
+        match self {
+            MaxBad::Count(limit) => bad <= limit,
+            MaxBad::Percent(percent) => bad as f64 <= percent / 100.0 * all as f64,
+        }
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Classify {
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    /// A label, in any language of the model (may be repeated)
+    #[arg(long, required = true, value_name = "LABEL")]
+    pub(crate) label: Vec<String>,
+    /// A caption with {} for the label (may be repeated: the mean is used)
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) template: Vec<String>,
+    /// Pictures, or folders of pictures
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<PathBuf>,
+    /// Bad inputs that do not fail the command: a number or a percentage
+    #[arg(long, value_name = "N|P%", default_value = "0")]
+    pub(crate) max_bad: MaxBad,
+    /// JSON Lines
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Similarity {
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    /// A text (may be repeated)
+    #[arg(long, required = true, value_name = "TEXT")]
+    pub(crate) text: Vec<String>,
+    /// A picture (may be repeated)
+    #[arg(long, value_name = "PATH")]
+    pub(crate) image: Vec<PathBuf>,
+    /// JSON Lines, one for each pair
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Tokenize {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Longest text in tokens
+    #[arg(long, env = "ALTCLIP_MAX_LENGTH", value_name = "N", default_value_t = 77, value_parser = clap::value_parser!(u16).range(2..=8192))]
+    pub(crate) max_length: u16,
+    /// Texts
+    #[arg(required = true, value_name = "TEXT")]
+    pub(crate) texts: Vec<OsString>,
+    /// JSON Lines
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Preprocess {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) pictures: PictureArgs,
+    /// A picture
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: PathBuf,
+    /// The .npy file to write, float32 [3, height, width]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Replace an existing file
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Say what was written as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Info {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// One JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Download {
+    /// The repository, such as BAAI/AltCLIP
+    #[arg(value_name = "ORG/NAME")]
+    pub(crate) repo: String,
+    /// Branch, tag or commit
+    #[arg(long, default_value = "main")]
+    pub(crate) revision: String,
+    /// One JSON object at the end
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Read every weight and check that it is finite
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// One JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn budgets_of_bad_inputs() {
+        let parse = |text: &str| text.parse::<MaxBad>();
+        assert!(parse("3").unwrap().allows(3, 3) && !parse("3").unwrap().allows(4, 100));
+        assert!(parse("1%").unwrap().allows(1, 100) && !parse("1%").unwrap().allows(2, 100));
+        for bad in ["", "-1", "%", "101%", "NaN%", "x"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! `altclip classify`: which label fits a picture.
+
+use super::{Tally, decode};
+use crate::args::Classify;
+use crate::failure::{Failure, Reporter};
+use crate::output::{Out, bad_row, bar, columns, pad};
+use crate::{inputs, model};
+use altclip::{Embeddings, Label, Model, Templates};
+use altclip_report::{Diagnose, Report, quote};
+use serde::Serialize;
+
+const CHUNK: usize = 16;
+const BAR_WIDTH: usize = 30;
+
+#[derive(Serialize)]
+struct Row<'a> {
+    input: &'a str,
+    labels: Vec<Cell<'a>>,
+}
+
+#[derive(Serialize)]
+struct Cell<'a> {
+    label: &'a str,
+    logit: f32,
+    probability: f32,
+}
+
+pub(crate) fn run(args: &Classify, reporter: Reporter) -> Result<(), Failure> {
+    let model = model::load(&args.run, reporter)?;
+    let templates = Templates::new(args.template.iter().cloned());
+    let labels = model.label_embeddings(&args.label, &templates)?;
+    let images: Vec<_> = args.images.iter().flat_map(|path| inputs::images(path)).collect();
+    let (mut out, mut tally) = (Out::new(), Tally::default());
+    for chunk in images.chunks(CHUNK) {
+        for (input, decoded) in chunk.iter().zip(decode(&model, chunk)) {
+            let result = decoded.and_then(|image| labels_of(&model, image, &labels));
+            match result {
+                Ok(cells) => {
+                    tally.good();
+                    print(&mut out, args, input.shown(), &cells)?;
+                }
+                Err(report) => {
+                    tally.bad(&report);
+                    if args.json {
+                        out.json(&bad_row("image", input.shown(), &report))?;
+                    } else {
+                        out.line(format!("{}\n  {report}", quote(input.shown())))?;
+                    }
+                }
+            }
+            out.flush()?;
+        }
+    }
+    tally.verdict(args.max_bad)
+}
+
+fn labels_of(model: &Model, image: altclip::image::Rgb, labels: &Embeddings) -> Result<Vec<Label>, Report> {
+    let classified = model.classify(&[image], labels).map_err(|error| error.report())?;
+    Ok(classified.row(0).to_vec())
+}
+
+fn print<'a>(out: &mut Out, args: &'a Classify, input: &str, cells: &[Label]) -> Result<(), Failure> {
+    let named = args.label.iter().zip(cells);
+    if args.json {
+        let cell = |(label, cell): (&'a String, &Label)| Cell {
+            label,
+            logit: cell.logit,
+            probability: cell.probability,
+        };
+        return out.json(&Row { input, labels: named.map(cell).collect() });
+    }
+    let width = args.label.iter().map(|label| columns(label)).max().unwrap_or(0);
+    let mut best_first: Vec<_> = named.collect();
+    best_first.sort_by(|a, b| b.1.probability.total_cmp(&a.1.probability));
+    out.line(input)?;
+    for (label, cell) in best_first {
+        let percent = 100.0 * cell.probability;
+        out.line(format!("  {}  {} {percent:5.1} %", pad(label, width), pad(&bar(cell.probability, BAR_WIDTH), BAR_WIDTH)))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! Multi-head self-attention with its output map and residual.
+
+use super::Linear;
+use crate::Result;
+use crate::weights::Weights;
+use altclip_tensor::{Backend, Ops, Segments, Tensor};
+
+/// How a file names the four maps.
+pub struct AttentionNames {
+    /// Query map.
+    pub query: &'static str,
+    /// Key map.
+    pub key: &'static str,
+    /// Value map.
+    pub value: &'static str,
+    /// Output map.
+    pub output: &'static str,
+}
+
+/// Which keys a query sees.
+pub struct Mask<'a> {
+    /// Segments of the queries.
+    pub queries: &'a Segments,
+    /// Segments of the keys.
+    pub keys: &'a Segments,
+    /// No key behind the query's own position.
+    pub causal: bool,
+}
+
+/// `residual + output(softmax(q kᵀ / √K) v)`, with all maps biased.
+pub struct SelfAttention {
+    query: Linear,
+    key_value: Linear,
+    output: Linear,
+    heads: usize,
+}
+
+impl SelfAttention {
+    /// Four maps `[width, width]`.
+    ///
+    /// # Errors
+    /// As [`Weights::matrix`].
+    pub fn new(weights: &Weights<'_>, names: &AttentionNames, width: usize, heads: usize) -> Result<Self> {
+        let square = [width, width];
+        Ok(Self {
+            query: Linear::new(weights, names.query, square)?,
+            key_value: Linear::stacked(weights, &[names.key, names.value], square)?,
+            output: Linear::new(weights, names.output, square)?,
+            heads,
+        })
+    }
+
+    /// Queries from `x_q` `[Tq, D]`, keys and values from `x_kv` `[Tk, D]`, plus `residual`
+    /// `[Tq, D]`.
+    ///
+    /// # Errors
+    /// As [`Backend::forward`].
+    pub fn forward(
+        &self,
+        b: &dyn Backend,
+        (x_q, x_kv): (&Tensor, &Tensor),
+        residual: &Tensor,
+        mask: &Mask<'_>,
+    ) -> Result<Tensor> {
+        let q = self.query.forward(b, x_q)?;
+        let kv = self.key_value.forward(b, x_kv)?; // [Tk, 2 D]
+        let mixed = b.attention(&q, &kv, self.heads, mask.queries, mask.keys, mask.causal)?;
+        self.output.forward_add(b, &mixed, residual)
+    }
+}

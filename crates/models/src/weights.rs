@@ -1,0 +1,300 @@
+//! From dotted names to prepared weights: the only place that knows how files spell them.
+//!
+//! A model's `new` asks a [`Weights`] scope for each weight by name and shape. Behind the scope stands
+//! a checkpoint, or a [`Plan`] that only writes down what is asked: so the list of expected tensors is
+//! never written twice.
+
+use crate::{Error, Result};
+use altclip_checkpoint::{Checkpoint, Expected};
+use altclip_report::{Diagnose, Report};
+use altclip_tensor::{Backend, Op, RowSource, Storage, Tensor, Weight, WeightKind};
+use std::any::Any;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Where the rows of a named tensor come from.
+pub trait Source {
+    /// The rows of tensor `name`, which must have exactly this shape.
+    ///
+    /// # Errors
+    /// The tensor is missing or has another shape.
+    fn rows(&self, name: &str, shape: &[usize]) -> Result<Arc<dyn RowSource>>;
+
+    /// Whether an optional tensor is there.
+    fn has(&self, name: &str) -> bool;
+}
+
+/// One level of the dotted path of names, on its way to a backend.
+#[derive(Clone, Copy)]
+pub struct Weights<'a> {
+    backend: &'a dyn Backend,
+    source: &'a dyn Source,
+    path: &'a str,
+}
+
+impl<'a> Weights<'a> {
+    /// The root of all names.
+    pub fn new(backend: &'a dyn Backend, source: &'a dyn Source) -> Self {
+        Self { backend, source, path: "" }
+    }
+
+    /// Calls `build` with the level `part` below this one: `scope("encoder", …)`.
+    pub fn scope<T>(&self, part: &str, build: impl FnOnce(Weights<'_>) -> T) -> T {
+        let path = self.name(part);
+        build(Weights { backend: self.backend, source: self.source, path: &path })
+    }
+
+    /// Whether the optional tensor `name` is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.source.has(&self.name(name))
+    }
+
+    /// A matrix of this shape; dimensions behind the first are flattened (a convolution kernel
+    /// `[D, C, Y, X]` becomes `[D, C·Y·X]`).
+    ///
+    /// # Errors
+    /// The tensor is missing, has another shape or is not finite; here and below.
+    pub fn matrix(&self, name: &str, shape: &[usize]) -> Result<Weight> {
+        self.prepare(WeightKind::Matrix, &[name.to_owned()], shape)
+    }
+
+    /// Matrices of one shape, one below the other.
+    pub fn stacked_matrix(&self, names: &[String], shape: &[usize]) -> Result<Weight> {
+        self.prepare(WeightKind::Matrix, names, shape)
+    }
+
+    /// A vector.
+    pub fn vector(&self, name: &str, len: usize) -> Result<Weight> {
+        self.prepare(WeightKind::Vector, &[name.to_owned()], &[len])
+    }
+
+    /// A single number, as a vector of one.
+    pub fn scalar(&self, name: &str) -> Result<Weight> {
+        self.prepare(WeightKind::Vector, &[name.to_owned()], &[])
+    }
+
+    /// Vectors of one length, one after the other.
+    pub fn stacked_vector(&self, names: &[String], len: usize) -> Result<Weight> {
+        self.prepare(WeightKind::Vector, names, &[len])
+    }
+
+    /// A table that is read by row.
+    pub fn table(&self, name: &str, shape: [usize; 2]) -> Result<Weight> {
+        self.prepare(WeightKind::Table, &[name.to_owned()], &shape)
+    }
+
+    fn prepare(&self, kind: WeightKind, names: &[String], shape: &[usize]) -> Result<Weight> {
+        let sources = names.iter().map(|name| self.source.rows(&self.name(name), shape));
+        let mut sources = sources.collect::<Result<Vec<_>>>()?;
+        let source = match (sources.len(), sources.pop()) {
+            (1, Some(only)) => only,
+            (_, last) => Arc::new(Stacked::new(sources.into_iter().chain(last).collect(), shape.len() == 1)),
+        };
+        Ok(self.backend.weight(kind, source)?)
+    }
+
+    fn name(&self, part: &str) -> String {
+        if self.path.is_empty() { part.to_owned() } else { format!("{}.{part}", self.path) }
+    }
+}
+
+/// Sources of one shape taken together: matrices below, vectors behind each other.
+struct Stacked {
+    parts: Vec<Arc<dyn RowSource>>,
+    part_shape: [usize; 2],
+    vectors: bool,
+}
+
+impl Stacked {
+    fn new(parts: Vec<Arc<dyn RowSource>>, vectors: bool) -> Self {
+        let part_shape = parts.first().map_or([0, 0], |part| part.shape());
+        Self { parts, part_shape, vectors }
+    }
+}
+
+impl RowSource for Stacked {
+    fn shape(&self) -> [usize; 2] {
+        let [rows, cols] = self.part_shape;
+        if self.vectors { [1, cols * self.parts.len()] } else { [rows * self.parts.len(), cols] }
+    }
+
+    fn read_rows(&self, rows: Range<usize>, out: &mut [f32]) -> std::result::Result<(), Report> {
+        let [part_rows, cols] = self.part_shape;
+        if self.vectors {
+            let mut chunks = out.chunks_exact_mut(cols.max(1));
+            return self.parts.iter().zip(&mut chunks).try_for_each(|(part, out)| part.read_rows(0..1, out));
+        }
+        let mut out = out;
+        for (nth, part) in self.parts.iter().enumerate() {
+            let first = nth * part_rows;
+            let from = rows.start.clamp(first, first + part_rows);
+            let to = rows.end.clamp(first, first + part_rows);
+            let (head, rest) = out.split_at_mut((to - from) * cols);
+            if from < to {
+                part.read_rows(from - first..to - first, head)?;
+            }
+            out = rest;
+        }
+        Ok(())
+    }
+}
+
+/// The tensors of a checkpoint.
+pub struct Files(pub Arc<Checkpoint>);
+
+impl Source for Files {
+    fn rows(&self, name: &str, shape: &[usize]) -> Result<Arc<dyn RowSource>> {
+        Ok(Arc::new(FileRows { checkpoint: self.0.clone(), name: name.to_owned(), shape: shape.to_vec() }))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.shape(name).is_some()
+    }
+}
+
+struct FileRows {
+    checkpoint: Arc<Checkpoint>,
+    name: String,
+    shape: Vec<usize>,
+}
+
+impl RowSource for FileRows {
+    fn shape(&self) -> [usize; 2] {
+        match self.shape.as_slice() {
+            [] => [1, 1],
+            [len] => [1, *len],
+            [rows, rest @ ..] => [*rows, rest.iter().product()],
+        }
+    }
+
+    fn read_rows(&self, rows: Range<usize>, out: &mut [f32]) -> std::result::Result<(), Report> {
+        // The rows of a vector are its elements.
+        let rows = if self.shape.len() < 2 { 0..out.len() } else { rows };
+        self.checkpoint.read_rows_f32(&self.name, rows, out).map_err(|error| error.report())
+    }
+}
+
+impl Drop for FileRows {
+    fn drop(&mut self) {
+        // What was packed is held by the backend; its pages in the file need not stay resident.
+        self.checkpoint.release(&self.name);
+    }
+}
+
+/// Writes down every tensor that a model asks for, and is its own backend while doing so.
+#[derive(Default)]
+pub struct Plan<'a> {
+    optional: Option<&'a Checkpoint>,
+    expected: Mutex<Vec<Expected>>,
+}
+
+impl<'a> Plan<'a> {
+    /// A plan in which the optional tensors are those that this checkpoint has.
+    pub fn for_checkpoint(checkpoint: &'a Checkpoint) -> Self {
+        Self { optional: Some(checkpoint), expected: Mutex::default() }
+    }
+
+    /// What was asked for.
+    pub fn into_expected(self) -> Vec<Expected> {
+        self.expected.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Source for Plan<'_> {
+    fn rows(&self, name: &str, shape: &[usize]) -> Result<Arc<dyn RowSource>> {
+        let expected = Expected { name: name.to_owned(), shape: shape.to_vec() };
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner).push(expected);
+        let shape = match shape {
+            [] => [1, 1],
+            [len] => [1, *len],
+            [rows, rest @ ..] => [*rows, rest.iter().product()],
+        };
+        Ok(Arc::new(Nothing(shape)))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.optional.is_some_and(|checkpoint| checkpoint.shape(name).is_some())
+    }
+}
+
+/// A backend that prepares weights of the right shape without numbers.
+impl Backend for Plan<'_> {
+    fn name(&self) -> &'static str {
+        "plan"
+    }
+
+    fn tensor(&self, _: usize, _: usize, _: &[f32]) -> altclip_tensor::Result<Tensor> {
+        Err(altclip_tensor::Error::Unsupported { op: "tensor", backend: "plan" })
+    }
+
+    fn weight(&self, _: WeightKind, source: Arc<dyn RowSource>) -> altclip_tensor::Result<Weight> {
+        let [rows, cols] = source.shape();
+        Ok(Weight::from_storage(rows, cols, Arc::new(Nothing([rows, cols]))))
+    }
+
+    fn read(&self, _: &Tensor) -> altclip_tensor::Result<Vec<f32>> {
+        Err(altclip_tensor::Error::Unsupported { op: "read", backend: "plan" })
+    }
+
+    fn forward(&self, op: &Op) -> altclip_tensor::Result<Tensor> {
+        Err(altclip_tensor::Error::Unsupported { op: op.name(), backend: "plan" })
+    }
+}
+
+struct Nothing([usize; 2]);
+
+impl Storage for Nothing {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl RowSource for Nothing {
+    fn shape(&self) -> [usize; 2] {
+        self.0
+    }
+
+    fn read_rows(&self, _: Range<usize>, out: &mut [f32]) -> std::result::Result<(), Report> {
+        out.fill(0.0);
+        Ok(())
+    }
+}
+
+/// A single number, `logit_scale`.
+///
+/// # Errors
+/// The tensor is missing, has more than one number or is not finite.
+pub fn scalar(checkpoint: &Checkpoint, name: &str) -> Result<f32> {
+    let numbers = checkpoint.read_f32(name)?;
+    numbers.first().copied().ok_or_else(|| Error::ConfigField {
+        field: name.to_owned(),
+        value: "an empty tensor".into(),
+        allowed: "one number".into(),
+    })
+}
+
+/// The name that this program uses for a name found in a file, where the two differ.
+///
+/// - transformers 5 saves the text encoder's blocks as `encoder.layers.{i}` in memory form;
+/// - a stand-alone text encoder (diffusers, `AltCLIPTextModel`) lacks the prefix `text_model.`.
+pub fn canonical_name(name: &str, stand_alone_text: bool) -> Option<String> {
+    let mut new = name.to_owned();
+    let text_parts = ["roberta.", "transformation.", "transformation_pre.", "pre_LN.", "encoder_tfm.", "lm_head."];
+    if stand_alone_text && text_parts.iter().any(|part| name.starts_with(part)) {
+        new = format!("text_model.{new}");
+    }
+    if new.contains(".roberta.encoder.layers.") {
+        new = new.replacen(".roberta.encoder.layers.", ".roberta.encoder.layer.", 1);
+    }
+    (new != name).then_some(new)
+}
+
+/// Whether a tensor may be in a file without being used: buffers of old versions, heads of training.
+pub fn is_known_extra(name: &str) -> bool {
+    name.ends_with(".position_ids")
+        || name.ends_with(".token_type_ids")
+        || name.starts_with("text_model.roberta.pooler.")
+        || name.starts_with("text_model.encoder_tfm.")
+        || name.starts_with("text_model.lm_head.")
+        || name.starts_with("text_model.transformation_pre.")
+}
