@@ -1,7 +1,8 @@
 //! Pillow's resampling, bit for bit, of the kept window only.
 //!
-//! Every output value is a weighted sum of source values, along the rows first and then along the
-//! columns, each pass rounded to 8 bits:
+//! Every output value is a weighted sum of source values, in two passes that each round to 8 bits:
+//! usually along the rows first and then along the columns, for high pictures that shrink the other
+//! way around ([`columns_first`]).
 //!
 //! ```text
 //! centre = (i + 0.5) * scale            scale = source / output, filter widened by max(scale, 1)
@@ -11,7 +12,7 @@
 //!
 //! Weights depend on the position alone, so a window of the output needs just its own weights and
 //! the source rows beneath it. The second pass runs over a ring of as many resampled rows as one
-//! output row needs; memory does not grow with the picture.
+//! output row needs; memory does not grow with the number of pixels.
 //!
 //! # Source
 //! Pillow 13.0, `src/libImaging/Resample.c` (`precompute_coeffs`, `normalize_coeffs_8bpc`,
@@ -138,37 +139,95 @@ pub fn resize_window(
         for (y, row) in (window.top..).zip(out.chunks_exact_mut(n_values)) {
             columns.resample(image.row(y), row);
         }
+    } else if !across.same && columns_first(image, width, height) {
+        resample_down_first(image, &down, &columns, window.top, &mut out)?;
     } else {
-        // Resampled rows wait in a ring until no later output row needs them.
-        let mut ring = zeros::<u8>(n_values * down.n_weights.min(image.height() as usize))?;
-        let n_slots = ring.len() / n_values;
-        let mut taps = with_room(down.n_weights)?;
-        let mut weights = with_room(down.n_weights)?;
-        let mut sums = zeros::<i32>(n_values)?;
-        let mut next = 0;
-        for (y, row) in (window.top..).zip(out.chunks_exact_mut(n_values)) {
-            let first = down.weights(y, &mut taps, &mut weights);
-            next = next.max(first);
-            while next < first + weights.len() {
-                let slot = next % n_slots * n_values;
-                let slot = ring.get_mut(slot..slot + n_values).unwrap_or_default();
-                columns.resample(image.row(next as u32), slot);
-                next += 1;
-            }
-            sums.fill(1 << (PRECISION_BITS - 1));
-            for (source, &weight) in (first..).zip(&weights) {
-                let slot = source % n_slots * n_values;
-                let slot = ring.get(slot..slot + n_values).unwrap_or_default();
-                for (sum, &value) in sums.iter_mut().zip(slot) {
-                    *sum = sum.wrapping_add(weight.wrapping_mul(i32::from(value)));
-                }
-            }
-            for (value, &sum) in row.iter_mut().zip(&sums) {
-                *value = clip8(sum);
-            }
-        }
+        resample_across_first(image, &down, &columns, window.top, &mut out)?;
     }
     Rgb::from_raw(window.width, window.height, out)
+}
+
+/// Whether Pillow 13.0 runs the pass along the columns first: where it takes away more than twice as
+/// many rows as the other pass takes away columns, so for pictures more than twice as high as wide
+/// that shrink. Found by comparing both orders with Pillow's result for 10,887 sizes and three
+/// filters, without exception.
+fn columns_first(image: &Rgb, width: u32, height: u32) -> bool {
+    let less = |from: u32, to: u32| i64::from(from) - i64::from(to);
+    let rows = less(image.height(), height);
+    rows > 0 && rows > 2 * less(image.width(), width)
+}
+
+/// The ordinary order. Resampled rows wait in a ring until no later output row needs them.
+fn resample_across_first(
+    image: &Rgb,
+    down: &Axis,
+    columns: &Columns,
+    top: u32,
+    out: &mut [u8],
+) -> Result<(), Error> {
+    let n_values = columns.n_values;
+    let mut ring = zeros::<u8>(n_values * down.n_weights.min(image.height() as usize))?;
+    let n_slots = ring.len() / n_values;
+    let mut weights = Weights::new(down)?;
+    let mut sums = zeros::<i32>(n_values)?;
+    let mut next = 0;
+    for (y, row) in (top..).zip(out.chunks_exact_mut(n_values)) {
+        let first = weights.fill(down, y);
+        next = next.max(first);
+        while next < first + weights.fixed.len() {
+            let slot = next % n_slots * n_values;
+            let slot = ring.get_mut(slot..slot + n_values).unwrap_or_default();
+            columns.resample(image.row(next as u32), slot);
+            next += 1;
+        }
+        let source = |y: usize| {
+            let slot = y % n_slots * n_values;
+            ring.get(slot..slot + n_values).unwrap_or_default()
+        };
+        sum_rows(source, first, &weights.fixed, &mut sums, row);
+    }
+    Ok(())
+}
+
+/// The other order: each output row is summed from whole source rows, then resampled.
+fn resample_down_first(
+    image: &Rgb,
+    down: &Axis,
+    columns: &Columns,
+    top: u32,
+    out: &mut [u8],
+) -> Result<(), Error> {
+    let used = columns.used_values();
+    let mut weights = Weights::new(down)?;
+    let mut sums = zeros::<i32>(used.len())?;
+    let mut middle = zeros::<u8>(3 * image.width() as usize)?;
+    for (y, row) in (top..).zip(out.chunks_exact_mut(columns.n_values)) {
+        let first = weights.fill(down, y);
+        let source = |y: usize| image.row(y as u32).get(used.clone()).unwrap_or_default();
+        let target = middle.get_mut(used.clone()).unwrap_or_default();
+        sum_rows(source, first, &weights.fixed, &mut sums, target);
+        columns.resample(&middle, row);
+    }
+    Ok(())
+}
+
+/// One row as the weighted sum of rows from `first` on.
+fn sum_rows<'a>(
+    source: impl Fn(usize) -> &'a [u8],
+    first: usize,
+    weights: &[i32],
+    sums: &mut [i32],
+    out: &mut [u8],
+) {
+    sums.fill(1 << (PRECISION_BITS - 1));
+    for (y, &weight) in (first..).zip(weights) {
+        for (sum, &value) in sums.iter_mut().zip(source(y)) {
+            *sum = sum.wrapping_add(weight.wrapping_mul(i32::from(value)));
+        }
+    }
+    for (value, &sum) in out.iter_mut().zip(sums.iter()) {
+        *value = clip8(sum);
+    }
 }
 
 fn check(what: &'static str, start: u32, len: u32, size: u32) -> Result<(), Error> {
@@ -198,24 +257,35 @@ impl Axis {
         let n_weights = support.ceil() as usize * 2 + 1;
         Self { source, scale, support, n_weights, filter, same: source == output }
     }
+}
 
-    /// Fills `weights` for output position `at` and gives the first source position.
-    fn weights(&self, at: u32, taps: &mut Vec<f64>, weights: &mut Vec<i32>) -> usize {
-        let centre = (f64::from(at) + 0.5) * self.scale;
-        // Casting from float to integer cuts the fraction and stays in range, as in C where in range.
-        let first = (centre - self.support + 0.5).max(0.0) as u32;
-        let end = ((centre + self.support + 0.5) as u32).min(self.source);
-        let shrink = 1.0 / self.scale.max(1.0);
-        taps.clear();
+/// The weights of one output position.
+struct Weights {
+    exact: Vec<f64>,
+    fixed: Vec<i32>,
+}
+
+impl Weights {
+    fn new(axis: &Axis) -> Result<Self, Error> {
+        Ok(Self { exact: with_room(axis.n_weights)?, fixed: with_room(axis.n_weights)? })
+    }
+
+    /// Computes the weights for output position `at` and gives the first source position.
+    fn fill(&mut self, axis: &Axis, at: u32) -> usize {
+        let centre = (f64::from(at) + 0.5) * axis.scale;
+        // The fraction is cut off, as by a cast in C.
+        let first = (centre - axis.support + 0.5).max(0.0) as u32;
+        let end = ((centre + axis.support + 0.5) as u32).min(axis.source);
+        let shrink = 1.0 / axis.scale.max(1.0);
+        self.exact.clear();
         let mut total = 0.0;
-        for k in 0..end.saturating_sub(first) {
-            // Upstream adds the integers first, then subtracts the centre.
-            let weight = self.filter.weight((f64::from(k + first) - centre + 0.5) * shrink);
-            taps.push(weight);
+        for k in first..end {
+            let weight = axis.filter.weight((f64::from(k) - centre + 0.5) * shrink);
+            self.exact.push(weight);
             total += weight;
         }
-        weights.clear();
-        weights.extend(taps.iter().map(|&weight| {
+        self.fixed.clear();
+        self.fixed.extend(self.exact.iter().map(|&weight| {
             let weight = if total == 0.0 { weight } else { weight / total };
             let fixed = weight * f64::from(1 << PRECISION_BITS);
             (if weight < 0.0 { fixed - 0.5 } else { fixed + 0.5 }) as i32
@@ -228,28 +298,41 @@ impl Axis {
 struct Columns {
     left: usize,
     same: bool,
+    /// Values in one row of the window.
+    n_values: usize,
     starts: Vec<(usize, usize)>,
     weights: Vec<i32>,
 }
 
 impl Columns {
     fn new(axis: &Axis, left: u32, width: u32) -> Result<Self, Error> {
-        let mut columns =
-            Self { left: left as usize, same: axis.same, starts: Vec::new(), weights: Vec::new() };
+        let mut columns = Self {
+            left: left as usize,
+            same: axis.same,
+            n_values: 3 * width as usize,
+            starts: Vec::new(),
+            weights: Vec::new(),
+        };
         if axis.same {
             return Ok(columns);
         }
         let n_weights = axis.n_weights.min(axis.source as usize);
         columns.starts = with_room(width as usize)?;
         columns.weights = with_room(width as usize * n_weights)?;
-        let mut taps = with_room(axis.n_weights)?;
-        let mut weights = with_room(axis.n_weights)?;
+        let mut weights = Weights::new(axis)?;
         for at in left..left + width {
-            let first = axis.weights(at, &mut taps, &mut weights);
-            columns.starts.push((first, weights.len()));
-            columns.weights.extend_from_slice(&weights);
+            let first = weights.fill(axis, at);
+            columns.starts.push((first, weights.fixed.len()));
+            columns.weights.extend_from_slice(&weights.fixed);
         }
         Ok(columns)
+    }
+
+    /// The values of a source row that have a weight.
+    fn used_values(&self) -> std::ops::Range<usize> {
+        let start = self.starts.first().map_or(0, |&(first, _)| first);
+        let end = self.starts.last().map_or(0, |&(first, len)| first + len);
+        3 * start..3 * end
     }
 
     /// Resamples one source row into one row of the window.

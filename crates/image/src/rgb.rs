@@ -16,7 +16,7 @@ impl Rgb {
     /// # Errors
     /// [`Error::Pixels`] where a side is zero or the number of bytes is another one.
     pub fn from_raw(width: u32, height: u32, data: Vec<u8>) -> Result<Self, Error> {
-        let expected = 3 * u64::from(width) * u64::from(height);
+        let expected = (u64::from(width) * u64::from(height)).saturating_mul(3);
         if width == 0 || height == 0 {
             let found = u64::from(width.min(height));
             return Err(Error::Pixels { what: "a side of the picture", found, expected: 1 });

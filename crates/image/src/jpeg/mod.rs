@@ -44,7 +44,11 @@ pub(crate) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Rgb, Error
         marker: 0xD8,
         marker_at: 0,
     };
-    decoder.run()
+    match decoder.run() {
+        // Where the frame is known, the rows that are missing can be counted.
+        Err(Error::Truncated { rows: None, .. }) => Err(decoder.truncated(0)),
+        result => result,
+    }
 }
 
 /// Pillow's conversion, with its exact division by 255.
@@ -210,6 +214,8 @@ impl<'a> Decoder<'a> {
 
     fn truncated(&self, n_rows: u32) -> Error {
         let rows = self.frame.as_ref().map(|frame| (n_rows, frame.height));
+        // Only the end marker is missing.
+        let rows = rows.filter(|(n_rows, height)| n_rows < height);
         Error::Truncated { format: Format::Jpeg, rows, bytes: self.bytes.len() as u64 }
     }
 

@@ -85,9 +85,9 @@ impl Rows {
         Some(Ok(Self { planes, colour, width, height, band_rows, n_bands: 0, out }))
     }
 
-    /// Rows written so far.
+    /// Rows decoded so far.
     pub(super) fn n_rows(&self) -> u32 {
-        (self.out.len() / (3 * self.width)) as u32
+        self.height.min(self.n_bands * self.band_rows) as u32
     }
 
     /// The plane of component `i` in the band that is being filled, and its stride.
