@@ -52,6 +52,8 @@ impl Golden {
     pub(crate) fn load_with(&self, threads: usize) -> Model {
         let mut options = LoadOptions::default();
         options.threads = threads;
+        // The golden pictures went to the image processor with their alpha, which it puts on white.
+        options.decode.alpha = altclip::image::Alpha::CompositeWhite;
         Model::load(self.dir.path(), &options).unwrap_or_else(|error| panic!("{}: {error:?}", self.name))
     }
 
