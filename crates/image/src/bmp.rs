@@ -221,7 +221,7 @@ fn run_lengths(input: &mut Bytes<'_>, header: &Header) -> Result<Vec<u8>, Error>
                     write(at, &mut values.iter().copied(), &mut indices)
                 };
                 x += usize::from(count);
-                if input.position() % 2 != 0 && at < n_pixels {
+                if !input.position().is_multiple_of(2) && at < n_pixels {
                     input.take(1)?;
                 }
             }

@@ -101,7 +101,8 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Rgb, Error> {
         Format::Bmp => bmp::decode(bytes, options),
         Format::Tiff => fence(format, tiff::decode, bytes, options),
         Format::Pnm => pnm::decode(bytes, options),
-        Format::Avif | Format::Heic => Err(Error::FormatUnsupported { found: format.name() }),
+        Format::Avif => Err(Error::FormatUnsupported { found: "AVIF (no decoder built in)" }),
+        Format::Heic => Err(Error::FormatUnsupported { found: "HEIC (no decoder built in)" }),
     }?;
     if options.apply_exif_orientation {
         exif::orient(rgb, exif::orientation(bytes, format))

@@ -46,12 +46,12 @@ fn jpeg_segment(bytes: &[u8]) -> Option<&[u8]> {
 
 /// The body of the first chunk of a name: PNG has length, name, body and `after` bytes of checksum,
 /// RIFF has name, little-endian length and a body of even length.
-fn chunk<'a>(
-    bytes: Option<&'a [u8]>,
+fn chunk(
+    bytes: Option<&[u8]>,
     after: usize,
     riff: bool,
     wanted: impl Fn(&[u8]) -> bool,
-) -> Option<&'a [u8]> {
+) -> Option<&[u8]> {
     let mut rest = bytes?;
     loop {
         let (first, second) = (rest.get(..4)?, rest.get(4..8)?);

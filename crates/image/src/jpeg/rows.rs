@@ -249,7 +249,7 @@ impl Plane {
             }
             Upsampling::Across => across(previous(y), line),
             Upsampling::Down => {
-                let bias = if y % 2 == 0 { 1 } else { 2 };
+                let bias = if y.is_multiple_of(2) { 1 } else { 2 };
                 let rows = previous(y / 2).iter().zip(beside(y / 2));
                 for (out, (&near, &far)) in line.iter_mut().zip(rows) {
                     *out = ((3 * u16::from(near) + u16::from(far) + bias) >> 2) as u8;
