@@ -242,7 +242,8 @@ mod tests {
     fn the_table_is_computed_as_the_reference_does() {
         let clip = Preprocessor::clip(2);
         // float32(255 * (1/255)) = 1, then (1 - mean) / std in float32.
-        assert_eq!(clip.table[0][255], (1.0f32 - 0.48145466f32) / 0.26862954f32);
-        assert_eq!(clip.table[2][0], -0.40821073f32 / 0.27577711f32);
+        let (mean, std) = (CLIP_MEAN.map(|v| v as f32), CLIP_STD.map(|v| v as f32));
+        assert_eq!(clip.table[0][255], (1.0 - mean[0]) / std[0]);
+        assert_eq!(clip.table[2][0], -mean[2] / std[2]);
     }
 }
