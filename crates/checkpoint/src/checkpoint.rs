@@ -7,7 +7,7 @@ use crate::map::Mapped;
 use crate::names::name_fault;
 use crate::torch::View;
 use crate::zip::{self, Record};
-use crate::{safetensors, shards, torch};
+use crate::{limits, safetensors, shards, torch};
 use altclip_report::{Code, Report};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
@@ -568,15 +568,19 @@ impl Gather<'_> {
 fn format_of(bytes: &[u8]) -> Result<Format, &'static str> {
     /// The long integer 0x1950a86a20f9469cfc6c that opens every file of PyTorch before 1.6.
     const LEGACY: &[u8] = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
-    let head = bytes.get(..512).unwrap_or(bytes);
-    let text = head.trim_ascii_start();
-    if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {
+    if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"PK\x05\x06") {
         return Ok(Format::PickleZip);
     }
+    let length = bytes.first_chunk::<8>().map(|length| u64::from_le_bytes(*length));
+    if length.is_some_and(|length| length <= limits::HEADER_BYTES) {
+        // Nothing else begins so, while the length of a header can begin with any byte.
+        return Ok(Format::Safetensors);
+    }
+    let head = bytes.get(..512).unwrap_or(bytes);
+    let text = head.trim_ascii_start();
     Err(if head.starts_with(LEGACY) {
         "a legacy PyTorch file"
-    } else if matches!(head, [0x80, 2..=5, op, ..] if matches!(op, b'}' | b'(' | b'c' | b'X' | b']' | 0x95 | 0x8c))
-    {
+    } else if matches!(head, [0x80, 2..=5, b'}' | b'(' | b'c' | b'X' | b']' | 0x95 | 0x8c, ..]) {
         "a pickle without archive"
     } else if text.starts_with(b"version https://git-lfs") {
         "a Git LFS pointer"
@@ -589,9 +593,9 @@ fn format_of(bytes: &[u8]) -> Result<Format, &'static str> {
     } else if head.len() < 8 {
         "a file of a few bytes"
     } else if head.iter().take(8).all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace()) {
-        // As a length these bytes would mean 2 ⋅ 10¹⁸ and more.
         "a text file"
     } else {
+        // The reader says that the length is over the limit.
         return Ok(Format::Safetensors);
     })
 }
@@ -622,6 +626,11 @@ mod tests {
             (b"abc", "a file of a few bytes"),
         ] {
             assert_eq!(format_of(bytes), Err(expected));
+        }
+        // The lengths 60 and 123 begin with the bytes `<` and `{`.
+        for first in 0..=255 {
+            let file = [&[first, 2, 0, 0, 0, 0, 0, 0][..], b"{}"].concat();
+            assert_eq!(format_of(&file), Ok(Format::Safetensors));
         }
     }
 }

@@ -1,0 +1,15 @@
+//! What the crate promises, on files built here: hostile ones are refused with their code and
+//! within their memory, good ones read as the independent readers read them.
+
+mod alloc;
+mod folders;
+mod forge;
+mod hostile_pickle;
+mod hostile_safetensors;
+mod mutated;
+mod oracle;
+mod reading;
+mod traced;
+
+#[global_allocator]
+static ALLOCATOR: alloc::Counting = alloc::Counting;
