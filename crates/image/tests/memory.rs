@@ -2,7 +2,7 @@
 //!
 //! A binary of its own with a single test, so that nothing else allocates meanwhile.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+#![allow(clippy::unwrap_used, reason = "what tests call fails like a test")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};

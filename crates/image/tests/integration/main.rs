@@ -1,6 +1,6 @@
 //! Tests of the whole crate: parity with Pillow and transformers, bad inputs, mutations.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+#![allow(clippy::unwrap_used, reason = "what tests call fails like a test")]
 
 mod aspect;
 mod bad_inputs;
