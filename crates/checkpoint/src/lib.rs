@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+mod allowed;
 mod check;
 mod checkpoint;
 mod convert;
@@ -29,6 +30,7 @@ mod limits;
 mod map;
 mod names;
 mod pickle;
+mod read;
 mod safetensors;
 mod shards;
 mod torch;
@@ -36,7 +38,8 @@ mod write;
 mod zip;
 
 pub use check::{Expected, check};
-pub use checkpoint::{Checkpoint, FileInfo, Format, NonFinite, TensorInfo};
+pub use checkpoint::{Checkpoint, FileInfo, Format, TensorInfo};
 pub use dtype::Dtype;
 pub use error::Error;
+pub use read::NonFinite;
 pub use write::{TensorData, TensorToWrite, write_safetensors};

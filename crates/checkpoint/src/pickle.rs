@@ -10,6 +10,7 @@
 //! Python's `pickletools.py` (opcodes of protocols 2 to 5); `torch/_utils.py` and
 //! `torch/serialization.py` for the names and their arguments.
 
+use crate::allowed::{Global, global};
 use crate::dtype::Dtype;
 use crate::limits;
 use std::collections::BTreeMap;
@@ -49,26 +50,6 @@ pub(crate) enum Value {
     },
     Global(Global),
     Node(u32),
-}
-
-/// The names that a pickle may use. They are tags; none of them is ever called.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Global {
-    OrderedDict,
-    /// `_rebuild_tensor`: storage, offset, size, stride.
-    Tensor,
-    /// `_rebuild_tensor_v2`: and requires_grad, hooks, perhaps metadata.
-    TensorV2,
-    /// `_rebuild_tensor_v3`: and the dtype, for types without a storage class.
-    TensorV3,
-    /// `_rebuild_parameter`: the tensor, requires_grad, hooks, perhaps a state.
-    Parameter,
-    Storage(Dtype),
-    UntypedStorage,
-    Dtype(Dtype),
-    Size,
-    /// Parts of a random state or a device: an opaque value whatever its arguments are.
-    Opaque,
 }
 
 #[derive(Debug)]
@@ -657,70 +638,4 @@ impl Machine<'_> {
         };
         self.add_and_push(Node::Storage(Box::new(storage)), 1)
     }
-}
-
-/// The allow-list. Besides the names of a state dict it has those by which a trainer's checkpoint
-/// describes its random states; they stay opaque.
-fn global(module: &str, name: &str) -> Option<Global> {
-    Some(match (module, name) {
-        ("collections", "OrderedDict") => Global::OrderedDict,
-        ("torch._utils", "_rebuild_tensor") => Global::Tensor,
-        ("torch._utils", "_rebuild_tensor_v2") => Global::TensorV2,
-        ("torch._utils", "_rebuild_tensor_v3") => Global::TensorV3,
-        ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
-            Global::Parameter
-        }
-        ("torch", "Size") => Global::Size,
-        ("torch", "device") => Global::Opaque,
-        ("torch.storage" | "torch", "UntypedStorage") => Global::UntypedStorage,
-        ("torch", name) => return storage_class(name).or_else(|| dtype_object(name)),
-        ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct")
-        | ("numpy", "ndarray" | "dtype")
-        | ("_codecs", "encode") => Global::Opaque,
-        _ => return None,
-    })
-}
-
-fn storage_class(name: &str) -> Option<Global> {
-    Some(Global::Storage(match name {
-        "FloatStorage" => Dtype::F32,
-        "DoubleStorage" => Dtype::F64,
-        "HalfStorage" => Dtype::F16,
-        "BFloat16Storage" => Dtype::BF16,
-        "LongStorage" => Dtype::I64,
-        "IntStorage" => Dtype::I32,
-        "ShortStorage" => Dtype::I16,
-        "CharStorage" => Dtype::I8,
-        "ByteStorage" => Dtype::U8,
-        "BoolStorage" => Dtype::Bool,
-        "ComplexFloatStorage" => Dtype::C64,
-        "ComplexDoubleStorage" => Dtype::C128,
-        _ => return None,
-    }))
-}
-
-fn dtype_object(name: &str) -> Option<Global> {
-    Some(Global::Dtype(match name {
-        "float32" => Dtype::F32,
-        "float64" => Dtype::F64,
-        "float16" => Dtype::F16,
-        "bfloat16" => Dtype::BF16,
-        "int64" => Dtype::I64,
-        "int32" => Dtype::I32,
-        "int16" => Dtype::I16,
-        "int8" => Dtype::I8,
-        "uint8" => Dtype::U8,
-        "uint16" => Dtype::U16,
-        "uint32" => Dtype::U32,
-        "uint64" => Dtype::U64,
-        "bool" => Dtype::Bool,
-        "complex64" => Dtype::C64,
-        "complex128" => Dtype::C128,
-        "float8_e4m3fn" => Dtype::F8_E4M3,
-        "float8_e5m2" => Dtype::F8_E5M2,
-        "float8_e4m3fnuz" => Dtype::F8_E4M3FNUZ,
-        "float8_e5m2fnuz" => Dtype::F8_E5M2FNUZ,
-        "float8_e8m0fnu" => Dtype::F8_E8M0,
-        _ => return None,
-    }))
 }
