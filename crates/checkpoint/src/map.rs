@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use memmap2::Mmap;
+use std::borrow::Cow;
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -53,6 +54,26 @@ impl Mapped {
         let now = self.file.metadata().map_err(|_| changed())?;
         let same = now.len() == self.bytes.len() as u64 && now.modified().ok() == self.modified;
         if same { Ok(()) } else { Err(changed()) }
+    }
+
+    /// A short piece of the file, for reads that are scattered over a large one.
+    ///
+    /// Read instead of mapped where the system can: touching a mapped page also maps its
+    /// neighbours (16 pages on Linux), so that some thousand rows of a word table would make all of
+    /// it resident.
+    pub(crate) fn piece(&self, range: Range<usize>) -> Result<Cow<'_, [u8]>, Error> {
+        #[cfg(unix)]
+        {
+            let mut piece = vec![0; range.len()];
+            std::os::unix::fs::FileExt::read_exact_at(&self.file, &mut piece, range.start as u64)
+                .map_err(|source| match source.kind() {
+                std::io::ErrorKind::UnexpectedEof => Error::Changed { file: self.path.clone() },
+                _ => Error::Io { path: self.path.clone(), source },
+            })?;
+            Ok(Cow::Owned(piece))
+        }
+        #[cfg(not(unix))]
+        Ok(Cow::Borrowed(self.bytes.get(range).unwrap_or_default()))
     }
 
     /// Gives the resident pages of a byte range back; they are read from the file when next used.

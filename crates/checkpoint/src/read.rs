@@ -12,8 +12,8 @@ use std::sync::atomic::Ordering;
 
 /// Bytes that are read before their pages are given back.
 const CHUNK_BYTES: usize = 4 << 20;
-/// Reads of rows shorter than this keep their pages: the same rows are often read again.
-const KEEP_BYTES: usize = 1 << 20;
+/// Reads of rows up to this length leave no page resident: they are scattered over a large table.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// The values of a tensor that are NaN or infinite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +46,8 @@ impl Checkpoint {
         Ok(out)
     }
 
-    /// Rows `rows` of the first dimension as f32 into `out`; a scalar is one row. Short reads keep
-    /// their pages, as of a word table whose rows come back; [`Checkpoint::release`] drops them.
+    /// Rows `rows` of the first dimension as f32 into `out`; a scalar is one row. No page of the
+    /// file stays resident, so that a word table costs no more than the rows that are used.
     ///
     /// # Errors
     /// As [`Checkpoint::read_f32`], except that no checksum is compared; [`Error::Rows`] where the
@@ -70,7 +70,7 @@ impl Checkpoint {
                 buffer: out.len(),
             });
         }
-        self.fill(entry, rows, out, KEEP_BYTES)
+        self.fill(entry, rows, out, PIECE_BYTES)
     }
 
     /// Gives the memory pages of a tensor back; they are read again when next used.
@@ -163,11 +163,11 @@ impl Checkpoint {
         entry: &Entry,
         rows: Range<usize>,
         out: &mut [f32],
-        keep_bytes: usize,
+        piece_bytes: usize,
     ) -> Result<(), Error> {
         let first = rows.start * entry.row_len();
         let mut bad = Tally::default();
-        self.for_chunks(entry, rows, keep_bytes, &mut |start, bytes| {
+        self.for_chunks(entry, rows, piece_bytes, &mut |start, bytes| {
             let end = start + bytes.len() / entry.info.dtype.width();
             let out = out.get_mut(start..end).unwrap_or_default();
             if !to_f32(entry.info.dtype, bytes, out) {
@@ -186,12 +186,13 @@ impl Checkpoint {
     }
 
     /// Calls `f` with the index of the first element (from the first row on) and the stored bytes,
-    /// in row-major order; the pages of each chunk longer than `keep_bytes` are given back.
+    /// in row-major order. The pages of each chunk are given back; up to `piece_bytes` in all are read
+    /// past the mapping.
     fn for_chunks(
         &self,
         entry: &Entry,
         rows: Range<usize>,
-        keep_bytes: usize,
+        piece_bytes: usize,
         f: &mut dyn FnMut(usize, &[u8]),
     ) -> Result<(), Error> {
         let Some(source) = self.sources.get(entry.info.file) else { return Ok(()) };
@@ -215,12 +216,14 @@ impl Checkpoint {
             return Ok(());
         }
         let range = start + rows.start * row_len * width..start + rows.end * row_len * width;
+        if range.len() <= piece_bytes {
+            f(0, &source.map.piece(range)?);
+            return Ok(());
+        }
         for at in range.clone().step_by(CHUNK_BYTES) {
             let chunk = at..range.end.min(at + CHUNK_BYTES);
             f((at - range.start) / width, bytes.get(chunk.clone()).unwrap_or_default());
-            if chunk.len() > keep_bytes {
-                source.map.release(chunk);
-            }
+            source.map.release(chunk);
         }
         Ok(())
     }
