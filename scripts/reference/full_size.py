@@ -132,7 +132,8 @@ def text_embeds(model, folder, labels):
 def classify_one(model, processor, texts, path):
     """Logits and probabilities of one picture over all labels."""
     with Image.open(path) as image:
-        pixel_values = processor(image, return_tensors="pt")["pixel_values"]
+        # Our command line drops transparency, as Pillow does; the processor alone would put it on white.
+        pixel_values = processor(image.convert("RGB"), return_tensors="pt")["pixel_values"]
     features = model.get_image_features(pixel_values).pooler_output
     embeds = features / features.norm(dim=-1, keepdim=True)
     logits = (texts @ embeds[0]) * model.logit_scale.exp()

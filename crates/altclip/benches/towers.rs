@@ -26,7 +26,12 @@ fn smoke() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
     let dir = std::env::temp_dir().join(format!("altclip-towers-{}", std::process::id()));
     std::fs::create_dir_all(&dir).expect("a temporary folder");
-    for file in ["alt_l/config.json", "alt_l/preprocessor_config.json", "alt_l/model.safetensors", "tokenizer/tokenizer.json"] {
+    for file in [
+        "alt_l/config.json",
+        "alt_l/preprocessor_config.json",
+        "alt_l/model.safetensors",
+        "tokenizer/tokenizer.json",
+    ] {
         let name = Path::new(file).file_name().expect("a file name");
         std::fs::copy(golden.join(file), dir.join(name)).expect("a golden file");
     }
@@ -38,16 +43,29 @@ fn run(folder: &Path, runs: usize) {
     let model = Model::load(folder, &LoadOptions::default()).expect("a model folder");
     let (height, width) = model.preprocessor().expect("preprocessor_config.json").output_size();
     for batch in [1, 8] {
-        let pixels: Vec<f32> = (0..batch * 3 * height * width).map(|n| (n as f32 * 0.37).sin()).collect();
+        let pixels: Vec<f32> =
+            (0..batch * 3 * height * width).map(|n| (n as f32 * 0.37).sin()).collect();
         let image = || drop(model.features_of_pixels(&pixels).expect("image features"));
-        print(&model, "image", batch, 0, median(runs, image), flops_of_pixels(&model, &pixels, height * width * 3));
+        print(
+            &model,
+            "image",
+            batch,
+            0,
+            median(runs, image),
+            flops_of_pixels(&model, &pixels, height * width * 3),
+        );
     }
     for batch in [1, 32] {
-        let ids: Vec<Vec<u32>> = (0..batch).map(|b| (0..TOKENS as u32).map(|n| 5 + 37 * (n + 11 * b) % 500).collect()).collect();
+        let ids: Vec<Vec<u32>> = (0..batch)
+            .map(|b| (0..TOKENS as u32).map(|n| 5 + 37 * (n + 11 * b) % 500).collect())
+            .collect();
         let ids: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
         let text = || drop(model.features_of_ids(&ids).expect("text features"));
         let counting = Counting::new(model.backend());
-        model.text_encoder().and_then(|encoder| Ok(encoder.features(&counting, &ids)?)).expect("text features");
+        model
+            .text_encoder()
+            .and_then(|encoder| Ok(encoder.features(&counting, &ids)?))
+            .expect("text features");
         print(&model, "text", batch as usize, TOKENS, median(runs, text), total(&counting));
     }
 }
@@ -56,7 +74,10 @@ fn flops_of_pixels(model: &Model, pixels: &[f32], picture: usize) -> u64 {
     use altclip::tensor::Backend;
     let counting = Counting::new(model.backend());
     let tensor = counting.tensor(pixels.len() / picture, picture, pixels).expect("a tensor");
-    model.image_encoder().and_then(|tower| Ok(tower.0.features(&counting, &tensor)?)).expect("image features");
+    model
+        .image_encoder()
+        .and_then(|tower| Ok(tower.0.features(&counting, &tensor)?))
+        .expect("image features");
     total(&counting)
 }
 

@@ -66,7 +66,9 @@ impl Embeddings {
         if self.width != other.width {
             return Err(Error::Width { expected: self.width, found: other.width });
         }
-        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
+        let dot = |a: &[f32], b: &[f32]| {
+            a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>()
+        };
         Ok(self.rows().flat_map(|a| other.rows().map(move |b| dot(a, b) as f32)).collect())
     }
 }
@@ -93,10 +95,15 @@ impl Classified {
         let row = |cosines: &[f32]| {
             let logits: Vec<f32> = cosines.iter().map(|cosine| scale * cosine).collect();
             let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let exps: Vec<f64> = logits.iter().map(|logit| f64::from(logit - highest).exp()).collect();
+            let exps: Vec<f64> =
+                logits.iter().map(|logit| f64::from(logit - highest).exp()).collect();
             let sum: f64 = exps.iter().sum();
             let probabilities = exps.into_iter().map(move |exp| (exp / sum) as f32);
-            logits.into_iter().zip(probabilities).map(|(logit, probability)| Label { logit, probability }).collect::<Vec<_>>()
+            logits
+                .into_iter()
+                .zip(probabilities)
+                .map(|(logit, probability)| Label { logit, probability })
+                .collect::<Vec<_>>()
         };
         Self { labels, cells: cosines.chunks_exact(labels.max(1)).flat_map(row).collect() }
     }
@@ -121,8 +128,14 @@ mod tests {
 
     #[test]
     fn numbers_that_are_not_finite_stay_inside() {
-        assert!(matches!(Embeddings::new(2, vec![0.0, 1.0, 2.0, f32::NAN]), Err(Error::NonFinite { item: 1 })));
-        assert!(matches!(Embeddings::new(2, vec![f32::INFINITY, 0.0]), Err(Error::NonFinite { item: 0 })));
+        assert!(matches!(
+            Embeddings::new(2, vec![0.0, 1.0, 2.0, f32::NAN]),
+            Err(Error::NonFinite { item: 1 })
+        ));
+        assert!(matches!(
+            Embeddings::new(2, vec![f32::INFINITY, 0.0]),
+            Err(Error::NonFinite { item: 0 })
+        ));
     }
 
     #[test]

@@ -97,18 +97,24 @@ impl Diagnose for Error {
             Error::Tokenizer(error) => error.report(),
             Error::Image(error) => error.report(),
             Error::Hub(error) => error.report(),
-            Error::File { file, dir, source } => {
-                Report::new(Code::E2001, "model", format!("{self}: {source}"))
-                    .place(dir.join(file).display().to_string())
-                    .got("no readable file")
-                    .expected("config.json, weights, tokenizer files and preprocessor_config.json in one folder")
-                    .help("download the whole repository: altclip download ORG/NAME")
+            Error::File { file, dir, source } => Report::new(
+                Code::E2001,
+                "model",
+                format!("{self}: {source}"),
+            )
+            .place(dir.join(file).display().to_string())
+            .got("no readable file")
+            .expected(
+                "config.json, weights, tokenizer files and preprocessor_config.json in one folder",
+            )
+            .help("download the whole repository: altclip download ORG/NAME"),
+            Error::Vocabulary { tokenizer, model } => {
+                Report::new(Code::E3006, "tokenizer", self.to_string())
+                    .place("tokenizer files against the word table")
+                    .got(tokenizer.to_string())
+                    .expected(format!("at most {model}"))
+                    .help("take the tokenizer files and the weights from the same model")
             }
-            Error::Vocabulary { tokenizer, model } => Report::new(Code::E3006, "tokenizer", self.to_string())
-                .place("tokenizer files against the word table")
-                .got(tokenizer.to_string())
-                .expected(format!("at most {model}"))
-                .help("take the tokenizer files and the weights from the same model"),
             Error::NonFinite { item } => Report::new(Code::E9003, "model", self.to_string())
                 .place(format!("item {item}"))
                 .got("NaN or infinity")

@@ -29,9 +29,14 @@ mod tests {
 
     #[test]
     fn captions_of_a_label() {
-        let captions = |templates: &[&str]| Templates::new(templates.iter().map(|t| t.to_string())).captions("猫");
+        let captions = |templates: &[&str]| {
+            Templates::new(templates.iter().map(|t| t.to_string())).captions("猫")
+        };
         assert_eq!(captions(&[]), ["猫"]);
-        assert_eq!(captions(&["一张{}的照片", "a photo of a {c}."]), ["一张猫的照片", "a photo of a 猫."]);
+        assert_eq!(
+            captions(&["一张{}的照片", "a photo of a {c}."]),
+            ["一张猫的照片", "a photo of a 猫."]
+        );
         assert_eq!(captions(&["a photo of"]), ["a photo of 猫"]);
     }
 }

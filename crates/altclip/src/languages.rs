@@ -5,7 +5,8 @@ use altclip_models::config::{Model, Text};
 const ALT_CLIP: &[&str] = &["zh", "en"];
 const M9: &[&str] = &["en", "zh", "es", "fr", "ru", "ja", "ko", "ar", "it"];
 const M18: &[&str] = &[
-    "en", "zh", "ja", "th", "ko", "hi", "uk", "ar", "tr", "vi", "pl", "nl", "pt", "it", "es", "de", "fr", "ru",
+    "en", "zh", "ja", "th", "ko", "hi", "uk", "ar", "tr", "vi", "pl", "nl", "pt", "it", "es", "de",
+    "fr", "ru",
 ];
 const ENGLISH: &[&str] = &["en"];
 

@@ -1,20 +1,4 @@
-//! AltCLIP in Rust: pictures and sentences of many languages in one space.
-//!
-//! Load a folder from the Hugging Face hub and compare pictures with texts:
-//!
-//! ```no_run
-//! use altclip::{Model, LoadOptions};
-//! let model = Model::load("AltCLIP".as_ref(), &LoadOptions::default())?;
-//! let picture = model.open_image("cat.jpg".as_ref())?;
-//! let labels = model.encode_text(&["一只猫", "a dog"])?;
-//! for match_ in model.classify(&[picture], &labels)?.row(0) {
-//!     println!("{:.1} %", 100.0 * match_.probability);
-//! }
-//! # Ok::<(), altclip::Error>(())
-//! ```
-//!
-//! Everything is offline and deterministic: a result does not depend on the batch it was computed in,
-//! on the number of threads or on the instruction set.
+#![doc = include_str!("../../../README.md")]
 #![forbid(unsafe_code)]
 
 mod embeddings;

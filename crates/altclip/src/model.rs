@@ -9,8 +9,8 @@ use altclip_report::{Code, Diagnose, Report};
 use altclip_tensor::{Backend, CpuBackend, Ops, Tensor};
 use altclip_tokenizer::{DEFAULT_MAX_LENGTH, Encoding, Tokenizer};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
 
 pub use altclip_models::alt_clip::Conditioning;
 
@@ -139,8 +139,10 @@ impl Model {
     /// # Errors
     /// A text is refused, or a weight cannot be read; here and below.
     pub fn text_features<S: AsRef<str>>(&self, texts: &[S]) -> Result<Embeddings> {
-        let encodings = texts.iter().map(|text| self.tokenize(text.as_ref())).collect::<Result<Vec<_>>>()?;
-        let ids: Vec<&[u32]> = encodings.iter().map(|encoding| encoding.input_ids.as_slice()).collect();
+        let encodings =
+            texts.iter().map(|text| self.tokenize(text.as_ref())).collect::<Result<Vec<_>>>()?;
+        let ids: Vec<&[u32]> =
+            encodings.iter().map(|encoding| encoding.input_ids.as_slice()).collect();
         self.features_of_ids(&ids)
     }
 
@@ -200,7 +202,8 @@ impl Model {
     /// # Errors
     /// [`Error::NonFinite`] for a row of zeros.
     pub fn normalize(&self, features: &Embeddings) -> Result<Embeddings> {
-        let rows: Tensor = self.backend.tensor(features.len(), features.width(), features.as_slice())?;
+        let rows: Tensor =
+            self.backend.tensor(features.len(), features.width(), features.as_slice())?;
         Embeddings::new(features.width(), self.backend.read(&self.backend.l2_normalize(&rows)?)?)
     }
 
@@ -210,8 +213,13 @@ impl Model {
     /// # Source
     /// Radford et al., arXiv 2103.00020, section 3.1.4; LAION-AI/CLIP_benchmark
     /// `metrics/zeroshot_classification.py` (commit 48de38c).
-    pub fn label_embeddings<S: AsRef<str>>(&self, labels: &[S], templates: &Templates) -> Result<Embeddings> {
-        let captions: Vec<Vec<String>> = labels.iter().map(|label| templates.captions(label.as_ref())).collect();
+    pub fn label_embeddings<S: AsRef<str>>(
+        &self,
+        labels: &[S],
+        templates: &Templates,
+    ) -> Result<Embeddings> {
+        let captions: Vec<Vec<String>> =
+            labels.iter().map(|label| templates.captions(label.as_ref())).collect();
         let per_label = captions.first().map_or(1, Vec::len);
         let embeds = self.encode_text(&captions.concat())?;
         if per_label == 1 {
@@ -244,8 +252,14 @@ impl Model {
     ///
     /// # Errors
     /// The model is not an AltCLIP, or lacks what the generation needs.
-    pub fn conditioning<S: AsRef<str>>(&self, prompts: &[S], generation: Option<Conditioning>) -> Result<Embeddings> {
-        let encode = |prompt: &S| self.tokenizer.encode(prompt.as_ref(), altclip_models::alt_clip::CONDITIONING_TOKENS);
+    pub fn conditioning<S: AsRef<str>>(
+        &self,
+        prompts: &[S],
+        generation: Option<Conditioning>,
+    ) -> Result<Embeddings> {
+        let encode = |prompt: &S| {
+            self.tokenizer.encode(prompt.as_ref(), altclip_models::alt_clip::CONDITIONING_TOKENS)
+        };
         let encodings = prompts.iter().map(encode).collect::<std::result::Result<Vec<_>, _>>()?;
         let encoder = self.text_encoder()?;
         let TextTower::AltClip(tower) = encoder.tower() else {
@@ -305,7 +319,8 @@ pub struct Inspection {
 /// Only what leaves nothing to tell.
 pub fn inspect(dir: &Path, allow_extra_keys: bool) -> Result<Inspection> {
     let checkpoint = Checkpoint::open(dir)?;
-    let (opened, faults) = Opened::inspect(checkpoint, &read(dir, "config.json")?, allow_extra_keys)?;
+    let (opened, faults) =
+        Opened::inspect(checkpoint, &read(dir, "config.json")?, allow_extra_keys)?;
     let mut problems: Vec<Report> = faults.iter().flat_map(|fault| fault.reports()).collect();
     if opened.family() != Family::AltClipText {
         problems.extend(preprocessor(dir).err().iter().flat_map(|error| error.reports()));
@@ -345,7 +360,10 @@ fn check_vocabulary(tokenizer: &Tokenizer, opened: &Opened) -> Result<Option<Rep
         std::cmp::Ordering::Equal => Ok(None),
         std::cmp::Ordering::Less => {
             let message = format!("the tokenizer has {tokenizer} ids, the word table {model} rows");
-            Ok(Some(Report::new(Code::W2122, "tokenizer", message).help("check that both come from the same model")))
+            Ok(Some(
+                Report::new(Code::W2122, "tokenizer", message)
+                    .help("check that both come from the same model"),
+            ))
         }
     }
 }

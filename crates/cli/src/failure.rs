@@ -49,7 +49,9 @@ pub(crate) fn usage(error: clap::Error) -> Failure {
     }
     let text = error.render().to_string();
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let message: Vec<&str> = lines().take_while(|line| !line.starts_with("Usage:") && !line.starts_with("tip:")).collect();
+    let message: Vec<&str> = lines()
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("tip:"))
+        .collect();
     let message = message.join(" ");
     let message = message.strip_prefix("error: ").unwrap_or(&message);
     let tip = lines().find_map(|line| line.strip_prefix("tip: "));
@@ -153,4 +155,3 @@ pub(crate) fn report_panics(reporter: Reporter) {
         }
     }));
 }
-

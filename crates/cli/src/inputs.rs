@@ -3,7 +3,7 @@
 
 use crate::failure::Failure;
 use altclip_report::{Code, Report, quote};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// Longest text of the command line and longest line of a file.
@@ -60,7 +60,9 @@ pub(crate) fn text_file(path: &Path) -> Result<Vec<Input>, Failure> {
     let lines = bytes.split(|&byte| byte == b'\n').enumerate();
     let name = path.to_string_lossy();
     Ok(lines
-        .map(|(n, text)| line(text.strip_suffix(b"\r").unwrap_or(text), &format!("{name} line {}", n + 1)))
+        .map(|(n, text)| {
+            line(text.strip_suffix(b"\r").unwrap_or(text), &format!("{name} line {}", n + 1))
+        })
         .collect())
 }
 
@@ -145,12 +147,4 @@ pub(crate) fn in_typed_order<T>(
         into.push((place, make(value)?));
     }
     Ok(())
-}
-
-/// A label or text that must be UTF-8 already.
-pub(crate) fn utf8(given: &OsString) -> Result<String, Failure> {
-    match text(given) {
-        Input::Text { text, .. } => text.map_err(Failure::one),
-        Input::Image { .. } => unreachable!("a text was made"),
-    }
 }

@@ -26,11 +26,17 @@ pub(crate) fn folder(args: &ModelArgs) -> Result<PathBuf, Failure> {
     let Some(repo) = repo.filter(|_| !named.exists()) else {
         let found = if named.exists() { "a file" } else { "nothing" };
         return Err(Failure::one(
-            Report::new(Code::E2001, "model", format!("there is no model folder {}", quote(&named.to_string_lossy())))
-                .place(format!("--model {}", quote(&named.to_string_lossy())))
-                .got(found)
-                .expected("a folder with config.json, weights, tokenizer files and preprocessor_config.json")
-                .help("name an existing folder, or a hub id such as BAAI/AltCLIP"),
+            Report::new(
+                Code::E2001,
+                "model",
+                format!("there is no model folder {}", quote(&named.to_string_lossy())),
+            )
+            .place(format!("--model {}", quote(&named.to_string_lossy())))
+            .got(found)
+            .expected(
+                "a folder with config.json, weights, tokenizer files and preprocessor_config.json",
+            )
+            .help("name an existing folder, or a hub id such as BAAI/AltCLIP"),
         ));
     };
     Ok(hub(|name| std::env::var_os(name))?.cached(&repo, "main")?)

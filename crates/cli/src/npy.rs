@@ -9,7 +9,11 @@ use std::io::Write;
 use std::path::Path;
 
 /// Writes float32 numbers of this shape.
-pub(crate) fn write_f32(out: &mut impl Write, shape: &[usize], numbers: &[f32]) -> std::io::Result<()> {
+pub(crate) fn write_f32(
+    out: &mut impl Write,
+    shape: &[usize],
+    numbers: &[f32],
+) -> std::io::Result<()> {
     let dims: String = shape.iter().map(|dim| format!("{dim}, ")).collect();
     let dims = if shape.len() == 1 { dims.trim_end() } else { dims.trim_end_matches(", ") };
     let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({dims}), }}");
@@ -59,7 +63,8 @@ pub(crate) fn exists(path: &Path) -> Failure {
 }
 
 pub(crate) fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
-    let full = matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
+    let full =
+        matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
     let (code, help) = if full {
         (Code::E9005, "make room on the disk")
     } else {

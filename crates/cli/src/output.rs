@@ -18,7 +18,8 @@ impl Out {
     }
 
     pub(crate) fn json(&mut self, value: &impl serde::Serialize) -> Result<(), Failure> {
-        serde_json::to_writer(&mut self.0, value).map_err(|error| Failure::stdout(&error.into()))?;
+        serde_json::to_writer(&mut self.0, value)
+            .map_err(|error| Failure::stdout(&error.into()))?;
         self.line("")
     }
 

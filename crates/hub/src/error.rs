@@ -289,7 +289,7 @@ impl Error {
             }
             Self::NoChecksum { .. } => "use a complete mirror as HF_ENDPOINT",
             Self::NotCached { .. } => {
-                "run the download once with network and without HF_HUB_OFFLINE, or check HF_HUB_CACHE"
+                "run altclip download for it, with network and without HF_HUB_OFFLINE; check HF_HUB_CACHE"
             }
             Self::Cache { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {

@@ -36,29 +36,42 @@ fn positions_off_by_one_are_refused() {
     let golden = Golden::new("alt_l");
     let bytes = std::fs::read(folder("alt_l").join("model.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
-    let mut entries: Vec<Entry<'_>> = file.iter().map(|(name, view)| Entry::new(name, &view)).collect();
+    let mut entries: Vec<Entry<'_>> =
+        file.iter().map(|(name, view)| Entry::new(name, &view)).collect();
     let row = 4 * file.tensor(TABLE).unwrap().shape()[1];
     for entry in entries.iter_mut().filter(|entry| entry.name == TABLE) {
         entry.bytes.to_mut().rotate_left(row);
     }
     write(&golden.dir.path().join("model.safetensors"), entries.iter(), 0);
     let features = golden.load().text_features(&golden.inputs("texts")).unwrap();
-    assert_refused("positions off by one", "text.features", features.as_slice(), &golden.f32s("text.features"));
+    assert_refused(
+        "positions off by one",
+        "text.features",
+        features.as_slice(),
+        &golden.f32s("text.features"),
+    );
 }
 
 #[test]
 fn a_resize_off_by_one_is_refused() {
     let golden = Golden::new("alt_l");
     let path = golden.dir.path().join("preprocessor_config.json");
-    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let mut config: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     let edge = config["size"]["shortest_edge"].as_u64().unwrap();
     config["size"]["shortest_edge"] = (edge + 1).into();
     std::fs::write(&path, config.to_string()).unwrap();
     let model = golden.load();
-    let pixels: Vec<f32> = golden.pictures(&model).iter().flat_map(|p| model.preprocess(p).unwrap()).collect();
+    let pixels: Vec<f32> =
+        golden.pictures(&model).iter().flat_map(|p| model.preprocess(p).unwrap()).collect();
     assert_ne!(pixels, golden.f32s("vision.pixel_values"));
     let features = model.image_features(&golden.pictures(&model)).unwrap();
-    assert_refused("resize off by one", "vision.features", features.as_slice(), &golden.f32s("vision.features"));
+    assert_refused(
+        "resize off by one",
+        "vision.features",
+        features.as_slice(),
+        &golden.f32s("vision.features"),
+    );
 }
 
 #[test]

@@ -25,8 +25,14 @@ impl Golden {
     pub(crate) fn new(name: &'static str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let tokenizer = if name == "clip" { "tokenizer_clip" } else { "tokenizer" };
-        let golden = Self { dir, name, expected: std::fs::read(folder(name).join("expected.safetensors")).unwrap() };
-        golden.copy_all(name, |file| !file.ends_with("expected.safetensors") && !file.ends_with(".bin"));
+        let golden = Self {
+            dir,
+            name,
+            expected: std::fs::read(folder(name).join("expected.safetensors")).unwrap(),
+        };
+        golden.copy_all(name, |file| {
+            !file.ends_with("expected.safetensors") && !file.ends_with(".bin")
+        });
         golden.copy_all(tokenizer, |file| file != "expected.json");
         golden
     }
@@ -54,7 +60,8 @@ impl Golden {
         options.threads = threads;
         // The golden pictures went to the image processor with their alpha, which it puts on white.
         options.decode.alpha = altclip::image::Alpha::CompositeWhite;
-        Model::load(self.dir.path(), &options).unwrap_or_else(|error| panic!("{}: {error:?}", self.name))
+        Model::load(self.dir.path(), &options)
+            .unwrap_or_else(|error| panic!("{}: {error:?}", self.name))
     }
 
     /// The texts, picture files and prompts of the golden values, in the order of their rows.
@@ -71,11 +78,15 @@ impl Golden {
     }
 
     pub(crate) fn f32s(&self, name: &str) -> Vec<f32> {
-        self.with(name, |bytes| bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect())
+        self.with(name, |bytes| {
+            bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
+        })
     }
 
     pub(crate) fn ids(&self, name: &str) -> Vec<u32> {
-        self.with(name, |bytes| bytes.as_chunks().0.iter().map(|&b| i64::from_le_bytes(b) as u32).collect())
+        self.with(name, |bytes| {
+            bytes.as_chunks().0.iter().map(|&b| i64::from_le_bytes(b) as u32).collect()
+        })
     }
 
     pub(crate) fn shape(&self, name: &str) -> Vec<usize> {
@@ -107,22 +118,38 @@ impl Golden {
 }
 
 fn kept<T: Copy>(rows: &[T], mask: &[u32], width: usize) -> Vec<T> {
-    rows.chunks(width).zip(mask).filter(|(_, keep)| **keep == 1).flat_map(|(row, _)| row).copied().collect()
+    rows.chunks(width)
+        .zip(mask)
+        .filter(|(_, keep)| **keep == 1)
+        .flat_map(|(row, _)| row)
+        .copied()
+        .collect()
 }
 
 /// The largest error relative to the largest magnitude, and where it is; `Err` beyond `tolerance`.
-pub(crate) fn compare(stage: &str, found: &[f32], expected: &[f32], tolerance: f32) -> Result<f32, String> {
+pub(crate) fn compare(
+    stage: &str,
+    found: &[f32],
+    expected: &[f32],
+    tolerance: f32,
+) -> Result<f32, String> {
     if found.len() != expected.len() {
         return Err(format!("{stage}: {} numbers, expected {}", found.len(), expected.len()));
     }
     let magnitude = expected.iter().fold(0.0f32, |largest, number| largest.max(number.abs()));
-    let errors = found.iter().zip(expected).map(|(a, b)| if a.is_finite() { (a - b).abs() } else { f32::INFINITY });
+    let errors = found
+        .iter()
+        .zip(expected)
+        .map(|(a, b)| if a.is_finite() { (a - b).abs() } else { f32::INFINITY });
     let (place, worst) = errors.enumerate().max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((0, 0.0));
     let relative = worst / magnitude;
     if relative <= tolerance {
         return Ok(relative);
     }
-    Err(format!("{stage}: error {relative:.2e} of {magnitude} at {place}: {} for {}", found[place], expected[place]))
+    Err(format!(
+        "{stage}: error {relative:.2e} of {magnitude} at {place}: {} for {}",
+        found[place], expected[place]
+    ))
 }
 
 /// Asserts a stage and prints its error.

@@ -15,17 +15,29 @@ fn bits(numbers: &[f32]) -> Vec<u32> {
 /// 100 texts and the golden pictures, embedded one by one.
 fn reference(model: &Model, golden: &Golden) -> (Vec<String>, Vec<u32>, Vec<u32>) {
     let words = golden.inputs("texts");
-    let texts: Vec<String> = (0..100).map(|n| format!("{} {n} {}", words[n % words.len()], words[n / 3 % words.len()])).collect();
-    let alone: Vec<f32> = texts.iter().flat_map(|text| model.text_features(&[text]).unwrap().as_slice().to_vec()).collect();
+    let texts: Vec<String> = (0..100)
+        .map(|n| format!("{} {n} {}", words[n % words.len()], words[n / 3 % words.len()]))
+        .collect();
+    let alone: Vec<f32> = texts
+        .iter()
+        .flat_map(|text| model.text_features(&[text]).unwrap().as_slice().to_vec())
+        .collect();
     let pictures = golden.pictures(model);
-    let seen: Vec<f32> =
-        pictures.iter().flat_map(|picture| model.image_features(std::slice::from_ref(picture)).unwrap().as_slice().to_vec()).collect();
+    let seen: Vec<f32> = pictures
+        .iter()
+        .flat_map(|picture| {
+            model.image_features(std::slice::from_ref(picture)).unwrap().as_slice().to_vec()
+        })
+        .collect();
     (texts, bits(&alone), bits(&seen))
 }
 
 fn all_bits(model: &Model, golden: &Golden, texts: &[String]) -> (Vec<u32>, Vec<u32>) {
     let text = |e: Embeddings| bits(e.as_slice());
-    (text(model.text_features(texts).unwrap()), text(model.image_features(&golden.pictures(model)).unwrap()))
+    (
+        text(model.text_features(texts).unwrap()),
+        text(model.image_features(&golden.pictures(model)).unwrap()),
+    )
 }
 
 #[test]
@@ -35,7 +47,11 @@ fn batches_and_threads_change_no_bit() {
         let (texts, text_bits, image_bits) = reference(&golden.load_with(1), &golden);
         for threads in [1, 2, 8] {
             let found = all_bits(&golden.load_with(threads), &golden, &texts);
-            assert_eq!(found, (text_bits.clone(), image_bits.clone()), "{name} on {threads} threads");
+            assert_eq!(
+                found,
+                (text_bits.clone(), image_bits.clone()),
+                "{name} on {threads} threads"
+            );
         }
     }
 }
@@ -61,7 +77,8 @@ fn padding_changes_no_bit() {
 fn instruction_sets_change_no_bit() {
     let golden = Golden::new("alt_h");
     let model = golden.load();
-    let ids: Vec<_> = golden.inputs("texts").iter().map(|text| model.tokenize(text).unwrap().input_ids).collect();
+    let ids: Vec<_> =
+        golden.inputs("texts").iter().map(|text| model.tokenize(text).unwrap().input_ids).collect();
     let ids: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
     let expected = model.features_of_ids(&ids).unwrap();
     for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Neon] {
@@ -98,19 +115,26 @@ fn the_layout_of_the_files_changes_no_bit() {
     let (texts, text_bits, image_bits) = reference(&golden.load(), &golden);
     let bytes = std::fs::read(folder("alt_l").join("model.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
-    let mut tensors: Vec<Entry<'_>> = file.iter().map(|(name, view)| Entry::new(name, &view)).collect();
+    let mut tensors: Vec<Entry<'_>> =
+        file.iter().map(|(name, view)| Entry::new(name, &view)).collect();
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
 
     let layouts: [(&str, &dyn Fn(&Path)); 5] = [
-        ("shuffled key order", &|dir| write(&dir.join("model.safetensors"), tensors.iter().rev(), 0)),
+        ("shuffled key order", &|dir| {
+            write(&dir.join("model.safetensors"), tensors.iter().rev(), 0)
+        }),
         ("odd alignment", &|dir| write(&dir.join("model.safetensors"), tensors.iter(), 5)),
         ("four shards", &|dir| write_shards(dir, &tensors)),
         ("the names of transformers 5", &|dir| {
-            let renamed: Vec<_> = tensors.iter().map(|entry| entry.renamed("encoder.layer.", "encoder.layers.")).collect();
+            let renamed: Vec<_> = tensors
+                .iter()
+                .map(|entry| entry.renamed("encoder.layer.", "encoder.layers."))
+                .collect();
             write(&dir.join("model.safetensors"), renamed.iter(), 0);
         }),
         ("pickle", &|dir| {
-            std::fs::copy(folder("alt_l").join("pytorch_model.bin"), dir.join("pytorch_model.bin")).unwrap();
+            std::fs::copy(folder("alt_l").join("pytorch_model.bin"), dir.join("pytorch_model.bin"))
+                .unwrap();
         }),
     ];
     for (layout, make) in layouts {
@@ -133,7 +157,12 @@ pub(crate) struct Entry<'b> {
 impl<'b> Entry<'b> {
     pub(crate) fn new(name: &str, view: &safetensors::tensor::TensorView<'b>) -> Self {
         let dtype = format!("{:?}", view.dtype());
-        Self { name: name.to_owned(), dtype, shape: view.shape().to_vec(), bytes: view.data().into() }
+        Self {
+            name: name.to_owned(),
+            dtype,
+            shape: view.shape().to_vec(),
+            bytes: view.data().into(),
+        }
     }
 
     fn renamed(&self, from: &str, to: &str) -> Self {
@@ -142,7 +171,11 @@ impl<'b> Entry<'b> {
 }
 
 /// Writes a safetensors file in the given order of data, with spaces behind the header.
-pub(crate) fn write<'e, 'b: 'e>(path: &Path, entries: impl Iterator<Item = &'e Entry<'b>>, padding: usize) {
+pub(crate) fn write<'e, 'b: 'e>(
+    path: &Path,
+    entries: impl Iterator<Item = &'e Entry<'b>>,
+    padding: usize,
+) {
     let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
     for entry in entries {
         let start = data.len();

@@ -27,14 +27,24 @@ fn check_text(golden: &Golden) {
             TextTower::AltClip(tower) => tower.hidden_state(b, &ids, layer),
             TextTower::Clip(tower) => tower.hidden_state(b, &ids, layer),
         };
-        let stage = layer.checked_sub(1).map_or("text.embeddings".into(), |block| format!("text.block.{block}"));
+        let stage = layer
+            .checked_sub(1)
+            .map_or("text.embeddings".into(), |block| format!("text.block.{block}"));
         assert_stage(&stage, &read(&model, state), &golden.unpadded_rows(&stage));
     }
     if let TextTower::AltClip(tower) = encoder.tower() {
         let state = read(&model, tower.last_hidden_state(b, &ids));
-        assert_stage("text.last_hidden_state", &state, &golden.unpadded_rows("text.last_hidden_state"));
+        assert_stage(
+            "text.last_hidden_state",
+            &state,
+            &golden.unpadded_rows("text.last_hidden_state"),
+        );
     }
-    assert_stage("text.pooled", &read(&model, encoder.pooled(b, &ids)), &golden.f32s("text.pooled"));
+    assert_stage(
+        "text.pooled",
+        &read(&model, encoder.pooled(b, &ids)),
+        &golden.f32s("text.pooled"),
+    );
     let features = model.text_features(&texts).unwrap();
     assert_stage("text.features", features.as_slice(), &golden.f32s("text.features"));
     let embeds = model.encode_text(&texts).unwrap();
@@ -51,7 +61,8 @@ fn check_text(golden: &Golden) {
 fn check_vision(golden: &Golden) {
     let model = golden.load();
     let pictures = golden.pictures(&model);
-    let pixels: Vec<f32> = pictures.iter().flat_map(|picture| model.preprocess(picture).unwrap()).collect();
+    let pixels: Vec<f32> =
+        pictures.iter().flat_map(|picture| model.preprocess(picture).unwrap()).collect();
     let expected = golden.f32s("vision.pixel_values");
     let wrong = pixels.iter().zip(&expected).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
     assert_eq!((pixels.len(), wrong), (expected.len(), 0), "pixel values that differ");
@@ -62,10 +73,16 @@ fn check_vision(golden: &Golden) {
     let layers = model.opened().config().vision.unwrap().blocks.num_hidden_layers;
     for layer in 0..=layers {
         let state = encoder.tower().hidden_state(b, &pixels, layer);
-        let stage = layer.checked_sub(1).map_or("vision.pre_layrnorm".into(), |block| format!("vision.block.{block}"));
+        let stage = layer
+            .checked_sub(1)
+            .map_or("vision.pre_layrnorm".into(), |block| format!("vision.block.{block}"));
         assert_stage(&stage, &read(&model, state), &golden.f32s(&stage));
     }
-    assert_stage("vision.pooled", &read(&model, encoder.tower().pooled(b, &pixels)), &golden.f32s("vision.pooled"));
+    assert_stage(
+        "vision.pooled",
+        &read(&model, encoder.tower().pooled(b, &pixels)),
+        &golden.f32s("vision.pooled"),
+    );
     let features = model.image_features(&pictures).unwrap();
     assert_stage("vision.features", features.as_slice(), &golden.f32s("vision.features"));
     let embeds = model.encode_image(&pictures).unwrap();
@@ -77,12 +94,16 @@ fn check_joint(golden: &Golden) {
     let labels = model.encode_text(&golden.inputs("texts")).unwrap();
     let classified = model.classify(&golden.pictures(&model), &labels).unwrap();
     let logits: Vec<f32> = classified.rows().flatten().map(|label| label.logit).collect();
-    let probabilities: Vec<f32> = classified.rows().flatten().map(|label| label.probability).collect();
+    let probabilities: Vec<f32> =
+        classified.rows().flatten().map(|label| label.probability).collect();
     assert_stage("logits_per_image", &logits, &golden.f32s("logits_per_image"));
     assert_stage("probabilities", &probabilities, &golden.f32s("probabilities"));
     let best = |row: &[f32]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]));
     let winners: Vec<_> = probabilities.chunks(labels.len()).map(best).collect();
-    assert!(winners.iter().any(|winner| *winner != winners[0]), "all pictures have one winner: {winners:?}");
+    assert!(
+        winners.iter().any(|winner| *winner != winners[0]),
+        "all pictures have one winner: {winners:?}"
+    );
 }
 
 fn check_conditioning(golden: &Golden, generation: Conditioning, stage: &str) {
@@ -127,7 +148,10 @@ fn legacy_configurations_describe_the_same_model() {
         let golden = Golden::new("alt_l");
         golden.copy(&format!("alt_l/{config}"), "config.json");
         golden.copy("alt_l/preprocessor_config_old.json", "preprocessor_config.json");
-        assert!(golden.load().warnings().iter().any(|warning| warning.code.as_str() == "W2122"), "{config}");
+        assert!(
+            golden.load().warnings().iter().any(|warning| warning.code.as_str() == "W2122"),
+            "{config}"
+        );
         check_text(&golden);
         check_vision(&golden);
     }
@@ -135,7 +159,9 @@ fn legacy_configurations_describe_the_same_model() {
 
 #[test]
 fn both_rules_of_the_end_of_text_token() {
-    for (config, stage) in [("config.json", "eos.first.features"), ("config_eos2.json", "eos.legacy.features")] {
+    for (config, stage) in
+        [("config.json", "eos.first.features"), ("config_eos2.json", "eos.legacy.features")]
+    {
         let golden = Golden::new("clip");
         golden.copy(&format!("clip/{config}"), "config.json");
         let ids = golden.unpadded("eos");

@@ -54,12 +54,21 @@ pub(crate) fn run(args: &Classify, reporter: Reporter) -> Result<(), Failure> {
     tally.verdict(args.max_bad)
 }
 
-fn labels_of(model: &Model, image: altclip::image::Rgb, labels: &Embeddings) -> Result<Vec<Label>, Report> {
+fn labels_of(
+    model: &Model,
+    image: altclip::image::Rgb,
+    labels: &Embeddings,
+) -> Result<Vec<Label>, Report> {
     let classified = model.classify(&[image], labels).map_err(|error| error.report())?;
     Ok(classified.row(0).to_vec())
 }
 
-fn print<'a>(out: &mut Out, args: &'a Classify, input: &str, cells: &[Label]) -> Result<(), Failure> {
+fn print<'a>(
+    out: &mut Out,
+    args: &'a Classify,
+    input: &str,
+    cells: &[Label],
+) -> Result<(), Failure> {
     let named = args.label.iter().zip(cells);
     if args.json {
         let cell = |(label, cell): (&'a String, &Label)| Cell {
@@ -75,7 +84,11 @@ fn print<'a>(out: &mut Out, args: &'a Classify, input: &str, cells: &[Label]) ->
     out.line(input)?;
     for (label, cell) in best_first {
         let percent = 100.0 * cell.probability;
-        out.line(format!("  {}  {} {percent:5.1} %", pad(label, width), pad(&bar(cell.probability, BAR_WIDTH), BAR_WIDTH)))?;
+        out.line(format!(
+            "  {}  {} {percent:5.1} %",
+            pad(label, width),
+            pad(&bar(cell.probability, BAR_WIDTH), BAR_WIDTH)
+        ))?;
     }
     Ok(())
 }

@@ -64,7 +64,10 @@ fn pictures() -> Check {
 }
 
 fn folder(args: &Doctor, dir: &Path) -> Vec<Check> {
-    let options = model::options(&args.model, &crate::args::PictureArgs { max_pixels: 64_000_000, ..Default::default() });
+    let options = model::options(
+        &args.model,
+        &crate::args::PictureArgs { max_pixels: 64_000_000, ..Default::default() },
+    );
     let model = match Model::load(dir, &options) {
         Ok(model) => model,
         Err(error) => return vec![Check { name: "model", found: Err(error.reports()) }],
@@ -72,7 +75,11 @@ fn folder(args: &Doctor, dir: &Path) -> Vec<Check> {
     let opened = model.opened();
     let mut checks = vec![Check {
         name: "model",
-        found: Ok(format!("{}, {:.1} million parameters", opened.family().name(), opened.parameters() as f64 / 1e6)),
+        found: Ok(format!(
+            "{}, {:.1} million parameters",
+            opened.family().name(),
+            opened.parameters() as f64 / 1e6
+        )),
     }];
     for warning in model.warnings() {
         checks.push(Check { name: "notice", found: Ok(warning.to_string()) });
@@ -104,13 +111,17 @@ fn text(model: &Model) -> Check {
 fn image(model: &Model) -> Check {
     let side = 64u32;
     let shade = |n: u32| (n.wrapping_mul(2_654_435_761) >> 24) as u8;
-    let picture = |seed: u32| Rgb::from_raw(side, side, (0..3 * side * side).map(|n| shade(n + seed)).collect());
+    let picture = |seed: u32| {
+        Rgb::from_raw(side, side, (0..3 * side * side).map(|n| shade(n + seed)).collect())
+    };
     let run = || {
         let pictures = [picture(1)?, picture(99)?];
         let both = model.encode_image(&pictures)?;
         Ok::<_, altclip::Error>((both, model.encode_image(&pictures[1..])?))
     };
-    let found = run().map_err(|error| error.reports()).and_then(|(both, one)| same_bits(both.row(1), one.row(0)));
+    let found = run()
+        .map_err(|error| error.reports())
+        .and_then(|(both, one)| same_bits(both.row(1), one.row(0)));
     Check { name: "image tower", found }
 }
 
@@ -128,8 +139,11 @@ fn same_bits(in_batch: &[f32], alone: &[f32]) -> Result<String, Vec<Report>> {
 
 fn weights(model: &Model) -> Check {
     let checkpoint = model.opened().checkpoint();
-    let problems: Vec<Report> =
-        checkpoint.names().filter_map(|name| checkpoint.scan_non_finite(name).err()).flat_map(|e| e.reports()).collect();
+    let problems: Vec<Report> = checkpoint
+        .names()
+        .filter_map(|name| checkpoint.scan_non_finite(name).err())
+        .flat_map(|e| e.reports())
+        .collect();
     let found = if problems.is_empty() {
         Ok(format!("all {} tensors are finite and readable", checkpoint.names().count()))
     } else {

@@ -29,7 +29,8 @@ pub(super) struct Dump {
 impl Dump {
     pub(super) fn new(out: &Path, model: &Model, args: &Embed) -> Result<Self, Failure> {
         if args.text.len() + args.texts.len() > 0 && !args.image.is_empty() {
-            let folder_or_file = args.image.iter().any(|path| path.is_dir()) || !args.texts.is_empty();
+            let folder_or_file =
+                args.image.iter().any(|path| path.is_dir()) || !args.texts.is_empty();
             if !folder_or_file && args.text.len() != args.image.len() {
                 return Err(unpaired(args.image.len(), args.text.len()));
             }
@@ -56,19 +57,29 @@ impl Dump {
     }
 
     pub(super) fn put(&mut self, input: &Input, vector: Vec<f32>) {
-        let list = if matches!(input, Input::Image { .. }) { &mut self.images } else { &mut self.texts };
+        let list =
+            if matches!(input, Input::Image { .. }) { &mut self.images } else { &mut self.texts };
         list.push((input.shown().to_owned(), vector));
     }
 
     /// Writes the folder under a temporary name and renames it when it is complete.
     pub(super) fn write(self, rows: u64) -> Result<(), Failure> {
-        if rows > 0 && !self.images.is_empty() && !self.texts.is_empty() && self.images.len() != self.texts.len() {
+        if rows > 0
+            && !self.images.is_empty()
+            && !self.texts.is_empty()
+            && self.images.len() != self.texts.len()
+        {
             return Err(unpaired(self.images.len(), self.texts.len()));
         }
-        let name = format!("{}.{}.tmp", self.out.file_name().unwrap_or_default().to_string_lossy(), std::process::id());
+        let name = format!(
+            "{}.{}.tmp",
+            self.out.file_name().unwrap_or_default().to_string_lossy(),
+            std::process::id()
+        );
         let temporary = self.out.with_file_name(name);
         let written = self.write_to(&temporary).and_then(|()| {
-            std::fs::rename(&temporary, &self.out).map_err(|error| npy::cannot_write(&self.out, &error))
+            std::fs::rename(&temporary, &self.out)
+                .map_err(|error| npy::cannot_write(&self.out, &error))
         });
         if written.is_err() {
             // It may never have been made.
@@ -80,9 +91,10 @@ impl Dump {
     fn write_to(&self, dir: &Path) -> Result<(), Failure> {
         let failed = |error: std::io::Error| npy::cannot_write(&self.out, &error);
         std::fs::create_dir(dir).map_err(failed)?;
-        for (list, folder, file) in
-            [(&self.images, "img_emb", "img_emb_0.npy"), (&self.texts, "text_emb", "text_emb_0.npy")]
-        {
+        for (list, folder, file) in [
+            (&self.images, "img_emb", "img_emb_0.npy"),
+            (&self.texts, "text_emb", "text_emb_0.npy"),
+        ] {
             if list.is_empty() {
                 continue;
             }
@@ -93,9 +105,15 @@ impl Dump {
             })?;
         }
         std::fs::create_dir(dir.join("metadata")).map_err(failed)?;
-        let table = self.table().map_err(|error| npy::cannot_write(&self.out, &std::io::Error::other(error)))?;
-        npy::write_file(&dir.join("metadata/metadata_0.parquet"), false, |out| out.write_all(&table))?;
-        npy::write_file(&dir.join("manifest.json"), false, |out| writeln!(out, "{:#}", self.manifest))
+        let table = self
+            .table()
+            .map_err(|error| npy::cannot_write(&self.out, &std::io::Error::other(error)))?;
+        npy::write_file(&dir.join("metadata/metadata_0.parquet"), false, |out| {
+            out.write_all(&table)
+        })?;
+        npy::write_file(&dir.join("manifest.json"), false, |out| {
+            writeln!(out, "{:#}", self.manifest)
+        })
     }
 
     /// A Parquet table with the columns `image_path` and `caption`, as far as there are any.
@@ -114,10 +132,12 @@ impl Dump {
         let fields = columns.iter().map(field).collect::<Result<_, _>>()?;
         let schema = Arc::new(Type::group_type_builder("schema").with_fields(fields).build()?);
         let mut bytes = Vec::new();
-        let mut file = SerializedFileWriter::new(&mut bytes, schema, Arc::new(WriterProperties::new()))?;
+        let mut file =
+            SerializedFileWriter::new(&mut bytes, schema, Arc::new(WriterProperties::new()))?;
         let mut group = file.next_row_group()?;
         for (_, list) in &columns {
-            let values: Vec<ByteArray> = list.iter().map(|(shown, _)| ByteArray::from(shown.as_str())).collect();
+            let values: Vec<ByteArray> =
+                list.iter().map(|(shown, _)| ByteArray::from(shown.as_str())).collect();
             if let Some(mut column) = group.next_column()? {
                 column.typed::<ByteArrayType>().write_batch(&values, None, None)?;
                 column.close()?;
@@ -138,4 +158,3 @@ fn unpaired(images: usize, texts: usize) -> Failure {
             .help("write two dumps, or drop the inputs that were refused"),
     )
 }
-

@@ -32,7 +32,11 @@ pub(super) struct Embedded {
     tokens_total: Option<usize>,
 }
 
-pub(crate) fn run(args: &Embed, given: &clap::ArgMatches, reporter: Reporter) -> Result<(), Failure> {
+pub(crate) fn run(
+    args: &Embed,
+    given: &clap::ArgMatches,
+    reporter: Reporter,
+) -> Result<(), Failure> {
     let inputs = collect(args, given)?;
     if let (Format::Npy, Some(out)) = (args.format, &args.out)
         && out.symlink_metadata().is_ok()
@@ -68,9 +72,27 @@ pub(crate) fn run(args: &Embed, given: &clap::ArgMatches, reporter: Reporter) ->
 
 fn collect(args: &Embed, given: &clap::ArgMatches) -> Result<Vec<Input>, Failure> {
     let mut placed = Vec::new();
-    inputs::in_typed_order(given, "text", &args.text, |text| Ok(vec![inputs::text(text)]), &mut placed)?;
-    inputs::in_typed_order(given, "texts", &args.texts, |file| inputs::text_file(file), &mut placed)?;
-    inputs::in_typed_order(given, "image", &args.image, |path| Ok(inputs::images(path)), &mut placed)?;
+    inputs::in_typed_order(
+        given,
+        "text",
+        &args.text,
+        |text| Ok(vec![inputs::text(text)]),
+        &mut placed,
+    )?;
+    inputs::in_typed_order(
+        given,
+        "texts",
+        &args.texts,
+        |file| inputs::text_file(file),
+        &mut placed,
+    )?;
+    inputs::in_typed_order(
+        given,
+        "image",
+        &args.image,
+        |path| Ok(inputs::images(path)),
+        &mut placed,
+    )?;
     if placed.is_empty() {
         return Err(Failure::one(
             Report::new(Code::E1001, "usage", "there is nothing to embed")
@@ -92,12 +114,12 @@ fn chunks(inputs: &[Input]) -> impl Iterator<Item = &[Input]> {
 /// Embeds inputs of one kind. What is wrong with one of them is its own affair.
 fn embed(model: &Model, inputs: &[Input], normalize: bool) -> Vec<Result<Embedded, Report>> {
     match inputs.first() {
-        Some(Input::Image { .. }) => {
-            each_or_all(decode(model, inputs), |images| vectors(model, model.image_features(images), normalize))
-                .into_iter()
-                .map(|result| result.map(|vector| Embedded { vector, tokens_total: None }))
-                .collect()
-        }
+        Some(Input::Image { .. }) => each_or_all(decode(model, inputs), |images| {
+            vectors(model, model.image_features(images), normalize)
+        })
+        .into_iter()
+        .map(|result| result.map(|vector| Embedded { vector, tokens_total: None }))
+        .collect(),
         _ => embed_texts(model, inputs, normalize),
     }
 }
@@ -113,10 +135,13 @@ fn embed_texts(model: &Model, inputs: &[Input], normalize: bool) -> Vec<Result<E
         .map(|encoding| encoding.as_ref().ok().filter(|e| e.truncated).map(|e| e.tokens_total))
         .collect();
     let vectors = each_or_all(encodings, |encodings| {
-        let ids: Vec<&[u32]> = encodings.iter().map(|encoding| encoding.input_ids.as_slice()).collect();
+        let ids: Vec<&[u32]> =
+            encodings.iter().map(|encoding| encoding.input_ids.as_slice()).collect();
         vectors(model, model.features_of_ids(&ids), normalize)
     });
-    let with_total = |(vector, tokens_total): (Result<Vec<f32>, Report>, _)| Ok(Embedded { vector: vector?, tokens_total });
+    let with_total = |(vector, tokens_total): (Result<Vec<f32>, Report>, _)| {
+        Ok(Embedded { vector: vector?, tokens_total })
+    };
     vectors.into_iter().zip(totals).map(with_total).collect()
 }
 
@@ -176,9 +201,15 @@ impl Sink {
                 truncated: embedded.tokens_total.map(|_| true),
                 tokens_total: embedded.tokens_total,
             })?,
-            (Sink::Rows { out, json: true }, Err(report)) => out.json(&bad_row(kind, shown, &report))?,
-            (Sink::Rows { out, json: false }, Ok(embedded)) => out.line(summary(shown, &embedded.vector))?,
-            (Sink::Rows { out, json: false }, Err(report)) => out.line(format!("{}  {report}", quote(shown)))?,
+            (Sink::Rows { out, json: true }, Err(report)) => {
+                out.json(&bad_row(kind, shown, &report))?
+            }
+            (Sink::Rows { out, json: false }, Ok(embedded)) => {
+                out.line(summary(shown, &embedded.vector))?
+            }
+            (Sink::Rows { out, json: false }, Err(report)) => {
+                out.line(format!("{}  {report}", quote(shown)))?
+            }
         }
         Ok(())
     }
@@ -217,6 +248,7 @@ fn progress(inputs: &[Input], reporter: Reporter) -> indicatif::ProgressBar {
         return indicatif::ProgressBar::hidden();
     }
     let template = "{bar:30} {pos}/{len} {per_sec} eta {eta}";
-    let style = indicatif::ProgressStyle::with_template(template).unwrap_or(indicatif::ProgressStyle::default_bar());
+    let style = indicatif::ProgressStyle::with_template(template)
+        .unwrap_or(indicatif::ProgressStyle::default_bar());
     indicatif::ProgressBar::new(inputs.len() as u64).with_style(style)
 }

@@ -5,6 +5,7 @@ use crate::failure::{Failure, as_json};
 use crate::model;
 use crate::output::Out;
 use altclip::models::config::{self, Text};
+use altclip::tensor::Activation;
 use altclip::{Inspection, languages};
 use altclip_report::Report;
 use serde_json::{Value, json};
@@ -73,8 +74,12 @@ fn sizes(config: &config::Model) -> Value {
             "num_hidden_layers": blocks.num_hidden_layers,
             "num_attention_heads": blocks.num_attention_heads,
             "intermediate_size": blocks.intermediate_size,
-            "layer_norm_eps": blocks.layer_norm_eps,
-            "hidden_act": format!("{:?}", blocks.hidden_act),
+            "layer_norm_eps": blocks.layer_norm_eps.to_string().parse::<f64>().ok(),
+            "hidden_act": match blocks.hidden_act {
+                Activation::Gelu => "gelu",
+                Activation::QuickGelu => "quick_gelu",
+                _ => "identity",
+            },
         })
     };
     let with = |mut value: Value, more: Value| {
@@ -94,7 +99,10 @@ fn sizes(config: &config::Model) -> Value {
         ),
     };
     let vision = config.vision.as_ref().map(|vision| {
-        with(blocks(&vision.blocks), json!({ "image_size": vision.image_size, "patch_size": vision.patch_size }))
+        with(
+            blocks(&vision.blocks),
+            json!({ "image_size": vision.image_size, "patch_size": vision.patch_size }),
+        )
     });
     json!({ "projection_dim": config.projection_dim, "text": text, "vision": vision })
 }
@@ -103,11 +111,17 @@ fn print(out: &mut Out, described: &Value) -> Result<(), Failure> {
     let text = |field: &str| described[field].as_str().unwrap_or("unknown").to_owned();
     out.line(format!("model       {}", text("model")))?;
     out.line(format!("family      {}", text("family")))?;
-    let languages = described["languages"].as_array().map(|list| {
-        list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
-    });
-    out.line(format!("languages   {}", languages.unwrap_or_else(|| "not known from the folder".into())))?;
-    out.line(format!("parameters  {} million", described["parameters"].as_u64().unwrap_or(0) as f64 / 1e6))?;
+    let languages = described["languages"]
+        .as_array()
+        .map(|list| list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "));
+    out.line(format!(
+        "languages   {}",
+        languages.unwrap_or_else(|| "not known from the folder".into())
+    ))?;
+    out.line(format!(
+        "parameters  {} million",
+        described["parameters"].as_u64().unwrap_or(0) as f64 / 1e6
+    ))?;
     out.line(format!("dtype       {}", text("dtype")))?;
     for tower in ["text", "vision"] {
         let sizes = &described["sizes"][tower];
@@ -120,19 +134,31 @@ fn print(out: &mut Out, described: &Value) -> Result<(), Failure> {
             };
             out.line(format!(
                 "{tower:<11} {} layers, width {}, {} heads, feed-forward {}{extra}",
-                field("num_hidden_layers"), field("hidden_size"), field("num_attention_heads"), field("intermediate_size"),
+                field("num_hidden_layers"),
+                field("hidden_size"),
+                field("num_attention_heads"),
+                field("intermediate_size"),
             ))?;
         }
     }
     out.line(format!("joint space {}", described["sizes"]["projection_dim"]))?;
     for file in described["files"].as_array().into_iter().flatten() {
         let megabytes = file["bytes"].as_u64().unwrap_or(0) as f64 / 1e6;
-        out.line(format!("file        {} ({megabytes:.1} MB, {})", file["path"].as_str().unwrap_or(""), file["format"].as_str().unwrap_or("")))?;
+        out.line(format!(
+            "file        {} ({megabytes:.1} MB, {})",
+            file["path"].as_str().unwrap_or(""),
+            file["format"].as_str().unwrap_or("")
+        ))?;
     }
     for (heading, field) in [("conflict", "conflicts"), ("problem", "problems")] {
         for report in described[field].as_array().into_iter().flatten() {
             let part = |name: &str| report[name].as_str().unwrap_or("").to_owned();
-            out.line(format!("{heading:<11} [{}] {}. {}", part("code"), part("message"), part("help")))?;
+            out.line(format!(
+                "{heading:<11} [{}] {}. {}",
+                part("code"),
+                part("message"),
+                part("help")
+            ))?;
         }
     }
     Ok(())

@@ -17,8 +17,8 @@ use altclip::Model;
 use altclip::image::Rgb;
 use altclip_report::{Diagnose, Report};
 use clap::CommandFactory;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// `altclip completions SHELL`.
 pub(crate) fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
@@ -54,7 +54,10 @@ impl Tally {
         match self.first {
             Some(mut first) if !max_bad.allows(self.bad, self.all) => {
                 if self.all > 1 {
-                    first.message = format!("{} of {} inputs were refused, the first: {}", self.bad, self.all, first.message);
+                    first.message = format!(
+                        "{} of {} inputs were refused, the first: {}",
+                        self.bad, self.all, first.message
+                    );
                     first.help = format!("{}; --max-bad allows some", first.help);
                 }
                 Err(Failure::one(first))
@@ -66,10 +69,13 @@ impl Tally {
 
 /// Decodes pictures on as many threads as the model has; the order stays.
 pub(crate) fn decode(model: &Model, inputs: &[Input]) -> Vec<Result<Rgb, Report>> {
-    let results: Mutex<Vec<Option<Result<Rgb, Report>>>> = Mutex::new(inputs.iter().map(|_| None).collect());
+    let results: Mutex<Vec<Option<Result<Rgb, Report>>>> =
+        Mutex::new(inputs.iter().map(|_| None).collect());
     let next = AtomicUsize::new(0);
     let work = || {
-        while let Some((nth, input)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|n| Some((n, inputs.get(n)?))) {
+        while let Some((nth, input)) =
+            Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|n| Some((n, inputs.get(n)?)))
+        {
             let Input::Image { path, .. } = input else { continue };
             let result = match path {
                 Ok(path) => model.open_image(path).map_err(|error| error.report()),

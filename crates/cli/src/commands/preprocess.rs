@@ -17,7 +17,9 @@ pub(crate) fn run(args: &Preprocess) -> Result<(), Failure> {
     let picture = decode(&read_file(&args.image, &options)?, &options)?;
     let pixels = preprocessor.apply(&picture)?;
     let (height, width) = preprocessor.output_size();
-    npy::write_file(&args.out, args.overwrite, |mut out| npy::write_f32(&mut out, &[3, height, width], &pixels))?;
+    npy::write_file(&args.out, args.overwrite, |mut out| {
+        npy::write_f32(&mut out, &[3, height, width], &pixels)
+    })?;
     let mut out = Out::new();
     if args.json {
         out.json(&json!({ "input": args.image.to_string_lossy(), "out": args.out.to_string_lossy(), "shape": [3, height, width], "dtype": "float32" }))?;

@@ -38,10 +38,12 @@ pub(crate) fn run(args: &Similarity, reporter: Reporter) -> Result<(), Failure> 
 fn print(out: &mut Out, rows: &[String], texts: &[String], cosines: &[f32]) -> Result<(), Failure> {
     let name_width = rows.iter().map(|name| columns(name)).max().unwrap_or(0);
     let widths: Vec<usize> = texts.iter().map(|text| columns(text).max(6)).collect();
-    let head: Vec<String> = texts.iter().zip(&widths).map(|(text, &width)| pad(text, width)).collect();
+    let head: Vec<String> =
+        texts.iter().zip(&widths).map(|(text, &width)| pad(text, width)).collect();
     out.line(format!("{}  {}", pad("", name_width), head.join("  ")).trim_end())?;
     for (name, cosines) in rows.iter().zip(cosines.chunks_exact(texts.len())) {
-        let cells = cosines.iter().zip(&widths).map(|(cosine, &width)| pad(&format!("{cosine:.4}"), width));
+        let cells =
+            cosines.iter().zip(&widths).map(|(cosine, &width)| pad(&format!("{cosine:.4}"), width));
         let line = format!("{}  {}", pad(name, name_width), cells.collect::<Vec<_>>().join("  "));
         out.line(line.trim_end())?;
     }

@@ -36,13 +36,23 @@ pub(crate) fn run(args: &Tokenize, _: Reporter) -> Result<(), Failure> {
 
 fn encode(tokenizer: &Tokenizer, input: &Input, max_length: usize) -> Result<Encoding, Report> {
     match input {
-        Input::Text { text: Ok(text), .. } => tokenizer.encode(text, max_length).map_err(|error| error.report()),
-        Input::Text { text: Err(report), .. } | Input::Image { path: Err(report), .. } => Err(report.clone()),
+        Input::Text { text: Ok(text), .. } => {
+            tokenizer.encode(text, max_length).map_err(|error| error.report())
+        }
+        Input::Text { text: Err(report), .. } | Input::Image { path: Err(report), .. } => {
+            Err(report.clone())
+        }
         Input::Image { .. } => unreachable!("texts only"),
     }
 }
 
-fn print(out: &mut Out, args: &Tokenize, tokenizer: &Tokenizer, shown: &str, encoding: &Encoding) -> Result<(), Failure> {
+fn print(
+    out: &mut Out,
+    args: &Tokenize,
+    tokenizer: &Tokenizer,
+    shown: &str,
+    encoding: &Encoding,
+) -> Result<(), Failure> {
     if args.json {
         let mask = vec![1; encoding.input_ids.len()];
         let mut row = json!({
@@ -60,7 +70,11 @@ fn print(out: &mut Out, args: &Tokenize, tokenizer: &Tokenizer, shown: &str, enc
     let name = |&id: &u32| format!("{id} {}", tokenizer.token(id).unwrap_or_default());
     out.line(format!("  {}", encoding.input_ids.iter().map(name).collect::<Vec<_>>().join(" · ")))?;
     if encoding.truncated {
-        out.line(format!("  truncated: {} of {} tokens", encoding.input_ids.len(), encoding.tokens_total))?;
+        out.line(format!(
+            "  truncated: {} of {} tokens",
+            encoding.input_ids.len(),
+            encoding.tokens_total
+        ))?;
     }
     Ok(())
 }
