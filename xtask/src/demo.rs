@@ -11,10 +11,19 @@ const SIDE: u32 = 160;
 pub(crate) fn run(json: bool) -> Result<(), String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let demo = root.join("build/demo");
-    make_model(&root, &demo.join("model")).map_err(|error| format!("{}: {error}", demo.display()))?;
-    make_pictures(&demo.join("pictures")).map_err(|error| format!("{}: {error}", demo.display()))?;
+    make_model(&root, &demo.join("model"))
+        .map_err(|error| format!("{}: {error}", demo.display()))?;
+    make_pictures(&demo.join("pictures"))
+        .map_err(|error| format!("{}: {error}", demo.display()))?;
     let mut altclip = Command::new(env!("CARGO"));
-    altclip.current_dir(&root).args(["run", "--release", "--quiet", "--package", "altclip-cli", "--"]);
+    altclip.current_dir(&root).args([
+        "run",
+        "--release",
+        "--quiet",
+        "--package",
+        "altclip-cli",
+        "--",
+    ]);
     altclip.args(["classify", "--model", "build/demo/model"]);
     altclip.args(["--label", "红色", "--label", "blau", "--label", "a green picture"]);
     altclip.arg("build/demo/pictures");
@@ -32,8 +41,10 @@ pub(crate) fn run(json: bool) -> Result<(), String> {
 fn make_model(root: &Path, dir: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(dir)?;
     let golden = root.join("tests/golden");
-    let files = ["config.json", "preprocessor_config.json", "model.safetensors"].map(|file| ("alt_l", file));
-    let tokenizer = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"].map(|file| ("tokenizer", file));
+    let files = ["config.json", "preprocessor_config.json", "model.safetensors"]
+        .map(|file| ("alt_l", file));
+    let tokenizer = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
+        .map(|file| ("tokenizer", file));
     for (folder, file) in files.into_iter().chain(tokenizer) {
         std::fs::copy(golden.join(folder).join(file), dir.join(file))?;
     }

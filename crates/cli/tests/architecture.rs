@@ -85,7 +85,10 @@ fn the_map_names_every_crate() {
     let map = std::fs::read_to_string(root().join("docs/architecture.md")).unwrap();
     for (name, _) in LAYERS {
         let short = name.strip_prefix("altclip-").unwrap_or(name);
-        assert!(map.contains(&format!("`{short}`")), "docs/architecture.md does not name `{short}`");
+        assert!(
+            map.contains(&format!("`{short}`")),
+            "docs/architecture.md does not name `{short}`"
+        );
     }
 }
 
@@ -98,9 +101,17 @@ fn unsafe_is_forbidden_outside_its_places() {
         }
         let manifest = Path::new(package["manifest_path"].as_str().unwrap());
         let src = manifest.parent().unwrap().join("src");
-        let root = ["lib.rs", "main.rs"].iter().map(|file| src.join(file)).find(|file| file.exists()).unwrap();
+        let root = ["lib.rs", "main.rs"]
+            .iter()
+            .map(|file| src.join(file))
+            .find(|file| file.exists())
+            .unwrap();
         let text = std::fs::read_to_string(&root).unwrap();
-        assert!(text.contains("#![forbid(unsafe_code)]"), "{} does not forbid unsafe code", root.display());
+        assert!(
+            text.contains("#![forbid(unsafe_code)]"),
+            "{} does not forbid unsafe code",
+            root.display()
+        );
     }
 }
 

@@ -91,14 +91,24 @@ impl AltClipText {
     /// The 77 states per prompt that condition AltDiffusion's UNet: `[B · 77, D]`, with `D` =
     /// `project_dim` (m9) or the width (m18). Prompts are padded to 77 rows; padding is not attended
     /// to, but its own states are part of the result.
-    pub fn conditioning(&self, b: &dyn Backend, texts: &[&[u32]], generation: Conditioning) -> Result<Tensor> {
+    pub fn conditioning(
+        &self,
+        b: &dyn Backend,
+        texts: &[&[u32]],
+        generation: Conditioning,
+    ) -> Result<Tensor> {
         let batch = TokenBatch::padded(texts, self.pad_token_id, CONDITIONING_TOKENS);
         if batch.longest() > CONDITIONING_TOKENS {
-            return Err(Error::TooManyTokens { found: batch.longest(), limit: CONDITIONING_TOKENS });
+            return Err(Error::TooManyTokens {
+                found: batch.longest(),
+                limit: CONDITIONING_TOKENS,
+            });
         }
         let layers = self.num_hidden_layers();
         match (generation, &self.transformation_pre) {
-            (Conditioning::M9, _) => self.transformation.forward(b, &self.roberta.hidden_state(b, &batch, layers)?),
+            (Conditioning::M9, _) => {
+                self.transformation.forward(b, &self.roberta.hidden_state(b, &batch, layers)?)
+            }
             (Conditioning::M18, Some(pre)) => {
                 let x = self.roberta.hidden_state(b, &batch, layers.saturating_sub(1))?;
                 pre.forward(b, &self.pre_ln.forward(b, &x)?)

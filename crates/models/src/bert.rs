@@ -46,7 +46,8 @@ impl TokenBatch {
             None => (queries.clone(), None),
             Some(texts) => {
                 let starts = queries.offsets();
-                let real = texts.iter().zip(starts).flat_map(|(text, &start)| start..start + text.len());
+                let real =
+                    texts.iter().zip(starts).flat_map(|(text, &start)| start..start + text.len());
                 let key_rows = real.map(|row| row as u32).collect();
                 (Segments::from_lengths(texts.iter().map(|text| text.len())), Some(key_rows))
             }
@@ -96,16 +97,23 @@ impl Bert {
     /// As [`Weights::matrix`].
     pub fn new(weights: &Weights<'_>, config: &Config) -> Result<Self> {
         let width = config.blocks.hidden_size;
-        let blocks = (0..config.blocks.num_hidden_layers)
-            .map(|layer| weights.scope(&format!("encoder.layer.{layer}"), |weights| Block::new(&weights, config)));
+        let blocks = (0..config.blocks.num_hidden_layers).map(|layer| {
+            weights.scope(&format!("encoder.layer.{layer}"), |weights| Block::new(&weights, config))
+        });
         weights.scope("embeddings", |weights| {
             Ok(Self {
-                word_embeddings: weights.table("word_embeddings.weight", [config.vocab_size, width])?,
+                word_embeddings: weights
+                    .table("word_embeddings.weight", [config.vocab_size, width])?,
                 token_type_embeddings: weights
                     .table("token_type_embeddings.weight", [config.type_vocab_size, width])?,
                 position_embeddings: weights
                     .table("position_embeddings.weight", [config.max_position_embeddings, width])?,
-                layer_norm: LayerNorm::new(&weights, "LayerNorm", width, config.blocks.layer_norm_eps)?,
+                layer_norm: LayerNorm::new(
+                    &weights,
+                    "LayerNorm",
+                    width,
+                    config.blocks.layer_norm_eps,
+                )?,
                 blocks: blocks.collect::<Result<_>>()?,
                 config: *config,
             })
@@ -127,7 +135,12 @@ impl Bert {
 
     /// The states of all tokens behind the first `layers` blocks: `[T, D]`; 0 gives the normed
     /// embeddings.
-    pub fn hidden_state(&self, b: &dyn Backend, batch: &TokenBatch, layers: usize) -> Result<Tensor> {
+    pub fn hidden_state(
+        &self,
+        b: &dyn Backend,
+        batch: &TokenBatch,
+        layers: usize,
+    ) -> Result<Tensor> {
         let limit = self.config.max_tokens();
         if batch.longest() > limit {
             return Err(Error::TooManyTokens { found: batch.longest(), limit });
@@ -145,7 +158,8 @@ impl Bert {
     }
 
     fn embed(&self, b: &dyn Backend, batch: &TokenBatch) -> Result<Tensor> {
-        let lookup = |table: &Weight, ids: &Arc<[u32]>| Lookup { table: table.clone(), ids: ids.clone() };
+        let lookup =
+            |table: &Weight, ids: &Arc<[u32]>| Lookup { table: table.clone(), ids: ids.clone() };
         let first_type: Arc<[u32]> = vec![0; batch.ids.len()].into();
         let x = b.embed(vec![
             lookup(&self.word_embeddings, &batch.ids),
@@ -179,13 +193,24 @@ impl Block {
         Ok(Self {
             attention: SelfAttention::new(weights, &NAMES, width, config.num_attention_heads)?,
             attention_norm: LayerNorm::new(weights, "attention.output.LayerNorm", width, eps)?,
-            mlp: Mlp::new(weights, ["intermediate.dense", "output.dense"], mlp_sizes, config.hidden_act)?,
+            mlp: Mlp::new(
+                weights,
+                ["intermediate.dense", "output.dense"],
+                mlp_sizes,
+                config.hidden_act,
+            )?,
             output_norm: LayerNorm::new(weights, "output.LayerNorm", width, eps)?,
         })
     }
 
     /// All rows, or only `rows`, one for each text.
-    fn forward(&self, b: &dyn Backend, x: &Tensor, batch: &TokenBatch, rows: Option<&Arc<[u32]>>) -> Result<Tensor> {
+    fn forward(
+        &self,
+        b: &dyn Backend,
+        x: &Tensor,
+        batch: &TokenBatch,
+        rows: Option<&Arc<[u32]>>,
+    ) -> Result<Tensor> {
         let x_kv = match &batch.key_rows {
             Some(rows) => b.rows(x, rows)?,
             None => x.clone(),

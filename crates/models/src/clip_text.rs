@@ -28,9 +28,12 @@ impl ClipText {
     pub fn new(weights: &Weights<'_>, config: &Config) -> Result<Self> {
         let (width, eps) = (config.blocks.hidden_size, config.blocks.layer_norm_eps);
         Ok(Self {
-            token_embedding: weights.table("embeddings.token_embedding.weight", [config.vocab_size, width])?,
-            position_embedding: weights
-                .table("embeddings.position_embedding.weight", [config.max_position_embeddings, width])?,
+            token_embedding: weights
+                .table("embeddings.token_embedding.weight", [config.vocab_size, width])?,
+            position_embedding: weights.table(
+                "embeddings.position_embedding.weight",
+                [config.max_position_embeddings, width],
+            )?,
             blocks: PreNormBlock::stack(weights, "encoder.layers", &config.blocks)?,
             final_layer_norm: LayerNorm::new(weights, "final_layer_norm", width, eps)?,
             config: *config,
@@ -44,9 +47,11 @@ impl ClipText {
     /// [`Error::TooManyTokens`], or as [`Backend::forward`]; here and below.
     pub fn pooled(&self, b: &dyn Backend, texts: &[&[u32]]) -> Result<Tensor> {
         // No token sees what follows it, so a text ends at the token where it is pooled.
-        let texts: Vec<&[u32]> = texts.iter().map(|text| &text[..self.pooled_length(text)]).collect();
+        let texts: Vec<&[u32]> =
+            texts.iter().map(|text| &text[..self.pooled_length(text)]).collect();
         let segments = Segments::from_lengths(texts.iter().map(|text| text.len()));
-        let ends: Arc<[u32]> = segments.offsets()[1..].iter().map(|&end| end.saturating_sub(1) as u32).collect();
+        let ends: Arc<[u32]> =
+            segments.offsets()[1..].iter().map(|&end| end.saturating_sub(1) as u32).collect();
         let x = self.hidden_state(b, &texts, self.blocks.len().saturating_sub(1))?;
         let x = match self.blocks.last() {
             Some(block) => block.forward_rows(b, &x, &segments, &ends)?,

@@ -158,7 +158,8 @@ pub(crate) fn resolve(json: &[u8], checkpoint: &Checkpoint) -> Result<Resolved> 
     let model_type = file.get("model_type").and_then(Value::as_str).unwrap_or("");
     let vision = has("vision_model.") || file.get("vision_config").is_some();
     let model = if has("text_model.roberta.") || model_type == "altclip" {
-        let side = if stand_alone { side(&file)? } else { resolver.side(&file, "text", ALT_CLIP_TEXT)? };
+        let side =
+            if stand_alone { side(&file)? } else { resolver.side(&file, "text", ALT_CLIP_TEXT)? };
         Text::AltClip(resolver.alt_clip_text(&side))
     } else if has("text_model.embeddings.") || model_type == "clip" {
         let side = resolver.side(&file, "text", CLIP_TEXT)?;
@@ -251,12 +252,15 @@ impl Resolver<'_> {
                 || differs(stated.intermediate_size, fc1);
             for (field, value) in dict.as_object().into_iter().flatten() {
                 let ours = merged.get(field);
-                let matters = MEANINGFUL.contains(&field.as_str()) && ours.is_some_and(|ours| ours != value);
+                let matters =
+                    MEANINGFUL.contains(&field.as_str()) && ours.is_some_and(|ours| ours != value);
                 if matters && self.warnings.len() < altclip_report::MAX_REPORTS {
                     self.warnings.push(conflict(name, field, ours, value, stale));
                 }
             }
-            if let (false, Some(merged), Some(dict)) = (stale, merged.as_object_mut(), dict.as_object()) {
+            if let (false, Some(merged), Some(dict)) =
+                (stale, merged.as_object_mut(), dict.as_object())
+            {
                 merged.extend(dict.iter().map(|(field, value)| (field.clone(), value.clone())));
             }
         }
@@ -269,7 +273,12 @@ impl Resolver<'_> {
         let name = |table: &str| format!("{EMBEDDINGS}.{table}.weight");
         let bert = Bert {
             blocks,
-            vocab_size: self.size("text_config.vocab_size", side.vocab_size, &[(&name("word_embeddings"), 0)], None),
+            vocab_size: self.size(
+                "text_config.vocab_size",
+                side.vocab_size,
+                &[(&name("word_embeddings"), 0)],
+                None,
+            ),
             max_position_embeddings: self.size(
                 "text_config.max_position_embeddings",
                 side.max_position_embeddings,
@@ -299,7 +308,12 @@ impl Resolver<'_> {
         let name = |table: &str| format!("{EMBEDDINGS}.{table}.weight");
         ClipText {
             blocks,
-            vocab_size: self.size("text_config.vocab_size", side.vocab_size, &[(&name("token_embedding"), 0)], None),
+            vocab_size: self.size(
+                "text_config.vocab_size",
+                side.vocab_size,
+                &[(&name("token_embedding"), 0)],
+                None,
+            ),
             max_position_embeddings: self.size(
                 "text_config.max_position_embeddings",
                 side.max_position_embeddings,
@@ -315,21 +329,30 @@ impl Resolver<'_> {
         const PATCH: &str = "vision_model.embeddings.patch_embedding.weight";
         let blocks = self.transformer("vision_config", side, &VISION, (12, "quick_gelu"));
         if blocks.hidden_size == 1280 && blocks.hidden_act == Activation::QuickGelu {
-            let warning = Report::new(Code::W2122, "config", "a ViT of width 1280 with quick_gelu is unusual")
-                .place("config.json, vision_config.hidden_act")
-                .help("OpenCLIP's ViT-H/14 uses gelu; check config.json");
+            let warning = Report::new(
+                Code::W2122,
+                "config",
+                "a ViT of width 1280 with quick_gelu is unusual",
+            )
+            .place("config.json, vision_config.hidden_act")
+            .help("OpenCLIP's ViT-H/14 uses gelu; check config.json");
             self.warnings.push(warning);
         }
         let patch_size =
             self.size("vision_config.patch_size", side.patch_size, &[(PATCH, 2), (PATCH, 3)], None);
-        let num_channels = self.size("vision_config.num_channels", side.num_channels, &[(PATCH, 1)], Some(3));
-        let grid = self.found(&[(POSITIONS, 0)]).first().map(|&(rows, _)| rows.saturating_sub(1).isqrt());
+        let num_channels =
+            self.size("vision_config.num_channels", side.num_channels, &[(PATCH, 1)], Some(3));
+        let grid =
+            self.found(&[(POSITIONS, 0)]).first().map(|&(rows, _)| rows.saturating_sub(1).isqrt());
         let image_size = match (side.image_size, grid) {
             (None, Some(grid)) => grid * patch_size,
             (said, grid) => {
                 let image_size = self.size("vision_config.image_size", said, &[], None);
                 if let Some(grid) = grid.filter(|&grid| grid != image_size / patch_size) {
-                    let whole = format!("{} ({grid} × {grid} patches, tensor {POSITIONS})", grid * patch_size);
+                    let whole = format!(
+                        "{} ({grid} × {grid} patches, tensor {POSITIONS})",
+                        grid * patch_size
+                    );
                     self.problem("vision_config.image_size", image_size.to_string(), whole);
                 }
                 image_size
@@ -347,8 +370,12 @@ impl Resolver<'_> {
     ) -> Transformer {
         let field = |field: &str| format!("{name}.{field}");
         let hidden_size = self.size(&field("hidden_size"), side.hidden_size, witnesses.width, None);
-        let intermediate_size =
-            self.size(&field("intermediate_size"), side.intermediate_size, &[(witnesses.fc1, 0)], None);
+        let intermediate_size = self.size(
+            &field("intermediate_size"),
+            side.intermediate_size,
+            &[(witnesses.fc1, 0)],
+            None,
+        );
         let layers = self.layers(witnesses.layers);
         let num_hidden_layers = match side.num_hidden_layers {
             Some(said) if layers > 0 && said != layers as u64 => {
@@ -366,7 +393,11 @@ impl Resolver<'_> {
         }
         let eps = side.layer_norm_eps.unwrap_or(1e-5);
         if !(eps > 0.0 && eps < 1.0) {
-            self.problem(&field("layer_norm_eps"), eps.to_string(), "a number between 0 and 1".into());
+            self.problem(
+                &field("layer_norm_eps"),
+                eps.to_string(),
+                "a number between 0 and 1".into(),
+            );
         }
         let act = side.hidden_act.as_deref().unwrap_or(default_act);
         let hidden_act = activation(act).unwrap_or_else(|| {
@@ -384,14 +415,22 @@ impl Resolver<'_> {
     }
 
     /// A size: as stated if any witness agrees or none exists, else as found.
-    fn size(&mut self, field: &str, said: Option<u64>, witnesses: &[(&str, usize)], default: Option<usize>) -> usize {
+    fn size(
+        &mut self,
+        field: &str,
+        said: Option<u64>,
+        witnesses: &[(&str, usize)],
+        default: Option<usize>,
+    ) -> usize {
         let found = self.found(witnesses);
         match (said, found.first()) {
             (Some(said), _) if said == 0 || said > MAX_SIZE => {
                 self.problem(field, said.to_string(), format!("1 to {MAX_SIZE}"));
                 found.first().map_or(1, |found| found.0)
             }
-            (Some(said), Some((first, name))) if found.iter().all(|found| found.0 as u64 != said) => {
+            (Some(said), Some((first, name)))
+                if found.iter().all(|found| found.0 as u64 != said) =>
+            {
                 self.problem(field, said.to_string(), format!("{first} (tensor {name})"));
                 *first
             }
@@ -422,7 +461,8 @@ impl Resolver<'_> {
 
     /// One more than the highest block number below `prefix`.
     fn layers(&self, prefix: &str) -> usize {
-        let number = |name: &str| name.strip_prefix(prefix)?.split('.').next()?.parse::<usize>().ok();
+        let number =
+            |name: &str| name.strip_prefix(prefix)?.split('.').next()?.parse::<usize>().ok();
         self.checkpoint.names().filter_map(number).max().map_or(0, |last| last.saturating_add(1))
     }
 
@@ -450,9 +490,16 @@ const MEANINGFUL: &[&str] = &[
 ];
 
 fn conflict(side: &str, field: &str, ours: Option<&Value>, theirs: &Value, stale: bool) -> Report {
-    let obeyed = if stale { "config_dict does not fit the weights and is ignored" } else { "config_dict is obeyed" };
+    let obeyed = if stale {
+        "config_dict does not fit the weights and is ignored"
+    } else {
+        "config_dict is obeyed"
+    };
     let ours = ours.map_or_else(|| "nothing".into(), |value| quote(&value.to_string()));
-    let message = format!("`{side}_config.{field}` is {ours}, `{side}_config_dict.{field}` {}", quote(&theirs.to_string()));
+    let message = format!(
+        "`{side}_config.{field}` is {ours}, `{side}_config_dict.{field}` {}",
+        quote(&theirs.to_string())
+    );
     Report::new(Code::W2122, "config", message)
         .place("config.json")
         .help(format!("{side}_{obeyed}, as transformers and the weights ask"))

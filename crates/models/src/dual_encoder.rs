@@ -47,7 +47,11 @@ impl Opened {
     ///
     /// # Errors
     /// [`Error::Problems`] with all faults found; [`Error::ConfigSyntax`]; [`Error::Family`].
-    pub fn open(checkpoint: Checkpoint, config_json: &[u8], allow_extra_keys: bool) -> Result<Self> {
+    pub fn open(
+        checkpoint: Checkpoint,
+        config_json: &[u8],
+        allow_extra_keys: bool,
+    ) -> Result<Self> {
         let (opened, mut problems) = Self::inspect(checkpoint, config_json, allow_extra_keys)?;
         match problems.len() {
             0 => Ok(opened),
@@ -74,14 +78,16 @@ impl Opened {
         if problems.is_empty() {
             expected = plan(&checkpoint, &resolved.model)?;
             let ignorable = |name: &str| {
-                weights::is_known_extra(name) || (resolved.model.vision.is_none() && name == "logit_scale")
+                weights::is_known_extra(name)
+                    || (resolved.model.vision.is_none() && name == "logit_scale")
             };
             match altclip_checkpoint::check(&checkpoint, &expected, &ignorable, allow_extra_keys) {
                 Ok(notes) => warnings.extend(notes),
                 Err(error) => problems.push(error.into()),
             }
         }
-        let opened = Self { checkpoint: Arc::new(checkpoint), config: resolved.model, expected, warnings };
+        let opened =
+            Self { checkpoint: Arc::new(checkpoint), config: resolved.model, expected, warnings };
         Ok((opened, problems))
     }
 
@@ -111,7 +117,10 @@ impl Opened {
 
     /// Numbers in the tensors that the model uses.
     pub fn parameters(&self) -> u64 {
-        self.expected.iter().map(|tensor| tensor.shape.iter().map(|&d| d as u64).product::<u64>()).sum()
+        self.expected
+            .iter()
+            .map(|tensor| tensor.shape.iter().map(|&d| d as u64).product::<u64>())
+            .sum()
     }
 
     /// `exp` of the trained `logit_scale`, the factor from cosine to logit.
@@ -169,7 +178,8 @@ impl TextEncoder {
     fn new(weights: &Weights<'_>, config: &Model) -> Result<Self> {
         let (tower, width) = match &config.text {
             Text::AltClip(text) => {
-                let tower = weights.scope("text_model", |weights| AltClipText::new(&weights, text))?;
+                let tower =
+                    weights.scope("text_model", |weights| AltClipText::new(&weights, text))?;
                 (TextTower::AltClip(Box::new(tower)), text.project_dim)
             }
             Text::Clip(text) => {
@@ -178,7 +188,8 @@ impl TextEncoder {
             }
         };
         let shape = [config.projection_dim, width];
-        let projection = config.vision.map(|_| Linear::without_bias(weights, "text_projection", &shape));
+        let projection =
+            config.vision.map(|_| Linear::without_bias(weights, "text_projection", &shape));
         Ok(Self { tower, projection: projection.transpose()? })
     }
 

@@ -49,9 +49,11 @@ impl Diagnose for Error {
     fn report(&self) -> Report {
         let message = self.to_string();
         match self {
-            Error::ConfigSyntax(source) => Report::new(Code::E2301, "config", format!("{message}: {source}"))
-                .place("config.json")
-                .help("take config.json from the same place as the weights"),
+            Error::ConfigSyntax(source) => {
+                Report::new(Code::E2301, "config", format!("{message}: {source}"))
+                    .place("config.json")
+                    .help("take config.json from the same place as the weights")
+            }
             Error::ConfigField { field, value, allowed } => {
                 Report::new(Code::E2301, "config", format!("`{field}` does not fit"))
                     .place("config.json")

@@ -34,9 +34,14 @@ impl Vit {
         let (width, eps) = (blocks.hidden_size, blocks.layer_norm_eps);
         let patch_shape = [width, num_channels, patch_size, patch_size];
         Ok(Self {
-            patch_embedding: Linear::without_bias(weights, "embeddings.patch_embedding", &patch_shape)?,
+            patch_embedding: Linear::without_bias(
+                weights,
+                "embeddings.patch_embedding",
+                &patch_shape,
+            )?,
             class_embedding: weights.vector("embeddings.class_embedding", width)?,
-            position_embedding: weights.table("embeddings.position_embedding.weight", [config.tokens(), width])?,
+            position_embedding: weights
+                .table("embeddings.position_embedding.weight", [config.tokens(), width])?,
             // Upstream: the checkpoint key is misspelt, `pre_layrnorm`.
             pre_layernorm: LayerNorm::new(weights, "pre_layrnorm", width, eps)?,
             blocks: PreNormBlock::stack(weights, "encoder.layers", &config.blocks)?,

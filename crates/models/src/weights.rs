@@ -88,7 +88,9 @@ impl<'a> Weights<'a> {
         let mut sources = sources.collect::<Result<Vec<_>>>()?;
         let source = match (sources.len(), sources.pop()) {
             (1, Some(only)) => only,
-            (_, last) => Arc::new(Stacked::new(sources.into_iter().chain(last).collect(), shape.len() == 1)),
+            (_, last) => {
+                Arc::new(Stacked::new(sources.into_iter().chain(last).collect(), shape.len() == 1))
+            }
         };
         Ok(self.backend.weight(kind, source)?)
     }
@@ -122,7 +124,11 @@ impl RowSource for Stacked {
         let [part_rows, cols] = self.part_shape;
         if self.vectors {
             let mut chunks = out.chunks_exact_mut(cols.max(1));
-            return self.parts.iter().zip(&mut chunks).try_for_each(|(part, out)| part.read_rows(0..1, out));
+            return self
+                .parts
+                .iter()
+                .zip(&mut chunks)
+                .try_for_each(|(part, out)| part.read_rows(0..1, out));
         }
         let mut out = out;
         for (nth, part) in self.parts.iter().enumerate() {
@@ -144,7 +150,11 @@ pub struct Files(pub Arc<Checkpoint>);
 
 impl Source for Files {
     fn rows(&self, name: &str, shape: &[usize]) -> Result<Arc<dyn RowSource>> {
-        Ok(Arc::new(FileRows { checkpoint: self.0.clone(), name: name.to_owned(), shape: shape.to_vec() }))
+        Ok(Arc::new(FileRows {
+            checkpoint: self.0.clone(),
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+        }))
     }
 
     fn has(&self, name: &str) -> bool {
@@ -279,7 +289,14 @@ pub fn scalar(checkpoint: &Checkpoint, name: &str) -> Result<f32> {
 /// - a stand-alone text encoder (diffusers, `AltCLIPTextModel`) lacks the prefix `text_model.`.
 pub fn canonical_name(name: &str, stand_alone_text: bool) -> Option<String> {
     let mut new = name.to_owned();
-    let text_parts = ["roberta.", "transformation.", "transformation_pre.", "pre_LN.", "encoder_tfm.", "lm_head."];
+    let text_parts = [
+        "roberta.",
+        "transformation.",
+        "transformation_pre.",
+        "pre_LN.",
+        "encoder_tfm.",
+        "lm_head.",
+    ];
     if stand_alone_text && text_parts.iter().any(|part| name.starts_with(part)) {
         new = format!("text_model.{new}");
     }

@@ -82,6 +82,7 @@ codes! {
     E3101 3 "the text is not valid UTF-8";
     E3104 3 "the text has more tokens than allowed";
     E3105 3 "the text is over the size limit";
+    W3107 0 "a text was truncated";
     E4001 3 "the file is not a picture";
     E4002 3 "the picture format is not supported";
     E4003 3 "the picture is truncated";

@@ -15,6 +15,8 @@
 //! assert_eq!(report.code.exit_status(), 4);
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod code;
 
 pub use code::{CODES, Code};

@@ -40,7 +40,12 @@ impl SelfAttention {
     ///
     /// # Errors
     /// As [`Weights::matrix`].
-    pub fn new(weights: &Weights<'_>, names: &AttentionNames, width: usize, heads: usize) -> Result<Self> {
+    pub fn new(
+        weights: &Weights<'_>,
+        names: &AttentionNames,
+        width: usize,
+        heads: usize,
+    ) -> Result<Self> {
         let square = [width, width];
         Ok(Self {
             query: Linear::new(weights, names.query, square)?,

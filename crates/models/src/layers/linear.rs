@@ -42,7 +42,12 @@ impl Linear {
     }
 
     /// With an activation behind it.
-    pub fn forward_act(&self, b: &dyn Backend, x: &Tensor, activation: Activation) -> Result<Tensor> {
+    pub fn forward_act(
+        &self,
+        b: &dyn Backend,
+        x: &Tensor,
+        activation: Activation,
+    ) -> Result<Tensor> {
         Ok(b.linear_act(x, &self.weight, self.bias.as_ref(), activation)?)
     }
 

@@ -29,7 +29,9 @@ impl PreNormBlock {
     /// As [`Weights::matrix`].
     pub fn stack(weights: &Weights<'_>, name: &str, config: &Transformer) -> Result<Vec<Self>> {
         (0..config.num_hidden_layers)
-            .map(|layer| weights.scope(&format!("{name}.{layer}"), |weights| Self::new(&weights, config)))
+            .map(|layer| {
+                weights.scope(&format!("{name}.{layer}"), |weights| Self::new(&weights, config))
+            })
             .collect()
     }
 
@@ -39,7 +41,12 @@ impl PreNormBlock {
             layer_norm1: LayerNorm::new(weights, "layer_norm1", width, eps)?,
             attention: SelfAttention::new(weights, &NAMES, width, config.num_attention_heads)?,
             layer_norm2: LayerNorm::new(weights, "layer_norm2", width, eps)?,
-            mlp: Mlp::new(weights, ["mlp.fc1", "mlp.fc2"], [width, config.intermediate_size], config.hidden_act)?,
+            mlp: Mlp::new(
+                weights,
+                ["mlp.fc1", "mlp.fc2"],
+                [width, config.intermediate_size],
+                config.hidden_act,
+            )?,
         })
     }
 
@@ -47,7 +54,13 @@ impl PreNormBlock {
     ///
     /// # Errors
     /// As [`Backend::forward`], here and below.
-    pub fn forward(&self, b: &dyn Backend, x: &Tensor, segments: &Segments, causal: bool) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        b: &dyn Backend,
+        x: &Tensor,
+        segments: &Segments,
+        causal: bool,
+    ) -> Result<Tensor> {
         let normed = self.layer_norm1.forward(b, x)?;
         let mask = Mask { queries: segments, keys: segments, causal };
         let h = self.attention.forward(b, (&normed, &normed), x, &mask)?;
@@ -56,11 +69,22 @@ impl PreNormBlock {
 
     /// One row of each segment, the only one that is needed behind the last block: `[T, D]` to
     /// `[B, D]`. In a causal tower the row must be the last of its segment.
-    pub fn forward_rows(&self, b: &dyn Backend, x: &Tensor, segments: &Segments, rows: &Arc<[u32]>) -> Result<Tensor> {
+    pub fn forward_rows(
+        &self,
+        b: &dyn Backend,
+        x: &Tensor,
+        segments: &Segments,
+        rows: &Arc<[u32]>,
+    ) -> Result<Tensor> {
         let normed = self.layer_norm1.forward(b, x)?;
         let one_each = Segments::uniform(rows.len(), 1);
         let mask = Mask { queries: &one_each, keys: segments, causal: false };
-        let h = self.attention.forward(b, (&b.rows(&normed, rows)?, &normed), &b.rows(x, rows)?, &mask)?;
+        let h = self.attention.forward(
+            b,
+            (&b.rows(&normed, rows)?, &normed),
+            &b.rows(x, rows)?,
+            &mask,
+        )?;
         self.mlp.forward(b, &self.layer_norm2.forward(b, &h)?, &h)
     }
 }
