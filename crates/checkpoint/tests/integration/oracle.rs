@@ -199,6 +199,22 @@ fn the_writer_is_deterministic_and_replaces_a_file_whole() {
     let bytes = std::fs::read(&first).unwrap();
     assert_eq!(bytes, std::fs::read(&second).unwrap());
 
+    // Wide types first, then by name, as the official writer orders them.
+    let bytes_of = |name: &str, dtype| TensorToWrite {
+        name: name.into(),
+        dtype,
+        shape: vec![1],
+        data: TensorData::Bytes(&[7; 8][..if dtype == Dtype::I64 { 8 } else { 1 }]),
+    };
+    let mixed =
+        [bytes_of("a", Dtype::U8), tensor("n", &x), tensor("m", &y), bytes_of("z", Dtype::I64)];
+    write_safetensors(&second, mixed, &none).unwrap();
+    let written = std::fs::read(&second).unwrap();
+    let written = SafeTensors::deserialize(&written).unwrap();
+    let mut order: Vec<_> = written.iter().map(|(n, view)| (view.data().as_ptr(), n)).collect();
+    order.sort_unstable();
+    assert_eq!(order.iter().map(|(_, name)| *name).collect::<Vec<_>>(), ["z", "m", "n", "a"]);
+
     // A failure leaves the old file and nothing else.
     let failing = TensorToWrite {
         name: "z".into(),
