@@ -1,6 +1,7 @@
 //! How close are two captions, whatever their languages?
 //!
 //! `cargo run --release -p altclip --example two_captions -- FOLDER 一只猫 "a cat"`
+#![allow(clippy::print_stdout)]
 
 use altclip::{LoadOptions, Model};
 

@@ -1,6 +1,7 @@
 //! Which label fits a picture, with a template in the language of the labels.
 //!
 //! `cargo run --release -p altclip --example zero_shot -- FOLDER PICTURE 猫 狗 鸟`
+#![allow(clippy::print_stdout)]
 
 use altclip::{LoadOptions, Model, Templates};
 

@@ -34,11 +34,24 @@ impl Failure {
         if error.kind() == std::io::ErrorKind::BrokenPipe {
             return Failure::BrokenPipe;
         }
+        let (code, help) = cannot_write(error, "check where the output is redirected to");
         Failure::one(
-            Report::new(Code::E1004, "output", format!("stdout cannot be written: {error}"))
+            Report::new(code, "output", format!("stdout cannot be written: {error}"))
                 .place("stdout")
-                .help("check where the output is redirected to"),
+                .help(help),
         )
+    }
+}
+
+/// The code of a failed write, and what to do; `otherwise` where the disk is not full.
+pub(crate) fn cannot_write(
+    error: &std::io::Error,
+    otherwise: &'static str,
+) -> (Code, &'static str) {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    match error.kind() {
+        StorageFull | QuotaExceeded => (Code::E9005, "make room on the disk"),
+        _ => (Code::E1004, otherwise),
     }
 }
 
@@ -46,6 +59,13 @@ impl Failure {
 pub(crate) fn usage(error: clap::Error) -> Failure {
     if !error.use_stderr() {
         return Failure::Shown(error.render().to_string());
+    }
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Failure::one(
+            Report::new(Code::E1001, "usage", "no command was given")
+                .place("command line")
+                .help("see --help; for example: altclip classify --model DIR --label 猫 cat.jpg"),
+        );
     }
     let text = error.render().to_string();
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -99,10 +119,9 @@ impl Reporter {
         match failure {
             Failure::BrokenPipe => ExitCode::SUCCESS,
             Failure::Status(status) => ExitCode::from(*status),
-            Failure::Shown(text) => match write!(std::io::stdout(), "{text}") {
+            Failure::Shown(text) => match std::io::stdout().write_all(text.as_bytes()) {
                 Ok(()) => ExitCode::SUCCESS,
-                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-                Err(_) => ExitCode::from(Code::E1004.exit_status()),
+                Err(error) => self.fail(&Failure::stdout(&error)),
             },
             Failure::Reports(reports) => {
                 self.print(reports);

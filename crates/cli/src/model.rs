@@ -3,7 +3,7 @@
 use crate::args::{Alpha, ModelArgs, PictureArgs, RunArgs};
 use crate::failure::{Failure, Reporter};
 use altclip::hub::{Hub, HubConfig, RepoId};
-use altclip::image::DecodeOptions;
+use altclip::image::{DecodeOptions, Limits};
 use altclip::{LoadOptions, Model};
 use altclip_report::{Code, Report, quote};
 use std::path::PathBuf;
@@ -67,11 +67,10 @@ pub(crate) fn options(model: &ModelArgs, pictures: &PictureArgs) -> LoadOptions 
 }
 
 pub(crate) fn decode_options(args: &PictureArgs) -> DecodeOptions {
-    let mut options = DecodeOptions::default();
-    options.apply_exif_orientation = args.exif_orient;
-    options.limits.pixels = args.max_pixels;
-    if args.alpha == Alpha::Composite {
-        options.alpha = altclip::image::Alpha::CompositeWhite;
-    }
-    options
+    let alpha = match args.alpha {
+        Alpha::Drop => altclip::image::Alpha::Drop,
+        Alpha::Composite => altclip::image::Alpha::CompositeWhite,
+    };
+    let limits = Limits { pixels: args.max_pixels, ..Limits::default() };
+    DecodeOptions { limits, apply_exif_orientation: args.exif_orient, alpha }
 }

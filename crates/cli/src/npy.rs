@@ -3,7 +3,7 @@
 //! # Source
 //! NumPy Enhancement Proposal 1, format version 1.0.
 
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use altclip_report::{Code, Report, quote};
 use std::io::Write;
 use std::path::Path;
@@ -63,13 +63,8 @@ pub(crate) fn exists(path: &Path) -> Failure {
 }
 
 pub(crate) fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
-    let full =
-        matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
-    let (code, help) = if full {
-        (Code::E9005, "make room on the disk")
-    } else {
-        (Code::E1004, "check that the folder exists and may be written")
-    };
+    let help = "check that the folder exists and may be written";
+    let (code, help) = failure::cannot_write(error, help);
     Failure::one(
         Report::new(code, "output", format!("the output cannot be written: {error}"))
             .place(quote(&path.to_string_lossy()))

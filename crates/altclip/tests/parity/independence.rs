@@ -108,6 +108,9 @@ fn only_the_class_token_passes_through_the_last_block() {
     assert_eq!(counts["rows"].calls, 1);
 }
 
+/// A way in which weights may lie in a folder, and what puts them there.
+type Layout<'l> = (&'l str, &'l dyn Fn(&Path));
+
 /// The six ways in which the same weights may lie in files.
 #[test]
 fn the_layout_of_the_files_changes_no_bit() {
@@ -119,7 +122,7 @@ fn the_layout_of_the_files_changes_no_bit() {
         file.iter().map(|(name, view)| Entry::new(name, &view)).collect();
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
 
-    let layouts: [(&str, &dyn Fn(&Path)); 5] = [
+    let layouts: [Layout<'_>; 5] = [
         ("shuffled key order", &|dir| {
             write(&dir.join("model.safetensors"), tensors.iter().rev(), 0)
         }),

@@ -4,6 +4,7 @@ use crate::args::Doctor;
 use crate::failure::{Failure, as_json};
 use crate::model;
 use crate::output::Out;
+use altclip::checkpoint::{Checkpoint, NonFinite};
 use altclip::image::Rgb;
 use altclip::{LoadOptions, Model};
 use altclip_report::{Code, Diagnose, Report};
@@ -141,8 +142,12 @@ fn weights(model: &Model) -> Check {
     let checkpoint = model.opened().checkpoint();
     let problems: Vec<Report> = checkpoint
         .names()
-        .filter_map(|name| checkpoint.scan_non_finite(name).err())
-        .flat_map(|e| e.reports())
+        .filter_map(|name| match checkpoint.scan_non_finite(name) {
+            Ok(None) => None,
+            Ok(Some(found)) => Some(not_finite(checkpoint, name, found)),
+            Err(error) => Some(error),
+        })
+        .flat_map(|error| error.reports())
         .collect();
     let found = if problems.is_empty() {
         Ok(format!("all {} tensors are finite and readable", checkpoint.names().count()))
@@ -150,4 +155,14 @@ fn weights(model: &Model) -> Check {
         Err(problems)
     };
     Check { name: "weights", found }
+}
+
+fn not_finite(checkpoint: &Checkpoint, name: &str, found: NonFinite) -> altclip::checkpoint::Error {
+    let file = checkpoint.get(name).and_then(|tensor| checkpoint.files().get(tensor.file));
+    altclip::checkpoint::Error::NotFinite {
+        name: name.to_owned(),
+        file: file.map(|file| file.path.clone()).unwrap_or_default(),
+        first: found.first,
+        count: found.count,
+    }
 }
