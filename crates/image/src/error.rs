@@ -6,7 +6,7 @@ use altclip_report::{Code, Diagnose, Report, quote};
 
 use crate::sniff::Format;
 
-/// The formats that [`crate::decode`] takes, as they are named in messages.
+/// The formats that [`crate::decode()`] takes, as they are named in messages.
 pub(crate) const ALLOWED: &str = "JPEG, PNG, WebP, GIF, BMP, TIFF or PNM";
 
 /// An error of this crate.

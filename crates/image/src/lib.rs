@@ -1,7 +1,7 @@
 //! Foreign picture bytes to pixel values, bit for bit as Pillow and the CLIP image processor of
 //! transformers (its Pillow backend) compute them.
 //!
-//! Three steps, each usable alone: [`sniff`] says what the bytes are, [`decode`] gives 8-bit RGB as
+//! Three steps, each usable alone: [`sniff()`] says what the bytes are, [`decode()`] gives 8-bit RGB as
 //! Pillow's `convert("RGB")` does, and [`Preprocessor`] resizes, crops and normalises to the float
 //! tensor `[3, H, W]` that a vision tower takes. [`read_file`] reads a path with the limits on.
 //!

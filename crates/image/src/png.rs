@@ -116,9 +116,15 @@ fn explain(error: DecodingError, bytes: &[u8], rows: Option<(u32, u32)>) -> Erro
             limit: MAX_DECODER_BYTES as u64,
         },
         other => {
-            let what = other.to_string();
-            let known = ["IHDR", "PLTE", "tRNS", "acTL", "fcTL", "fdAT", "IEND"];
-            let chunk = known.iter().find(|chunk| what.contains(**chunk)).unwrap_or(&"IDAT");
+            let what = other.to_string().trim_end_matches('.').to_lowercase();
+            let known = ["IHDR", "PLTE", "tRNS", "IDAT", "acTL", "fcTL", "fdAT", "IEND"];
+            let place = |chunk: &&str| what.find(&chunk.to_lowercase());
+            // The one that the message names first.
+            let named =
+                known.iter().filter(|chunk| place(chunk).is_some()).min_by_key(|c| place(c));
+            let of_header = ["color type", "bit depth", "interlace", "compression method"];
+            let in_header = of_header.iter().any(|field| what.contains(field));
+            let chunk = named.unwrap_or(if in_header { &"IHDR" } else { &"IDAT" });
             Error::PngChunk { chunk: (*chunk).to_owned(), what }
         }
     }

@@ -197,7 +197,7 @@ struct Block<'a> {
     /// [k, panel_width].
     panel: &'a [f32],
     panel_width: usize,
-    /// [cols], or null.
+    /// `[cols]`, or null.
     bias: *const f32,
     activation: Activation,
     /// [rows, cols] with rows `out_row` apart, or null.

@@ -71,7 +71,7 @@ pub(crate) struct FinishArgs {
     pub(crate) cols: usize,
     pub(crate) c: *const f32,
     pub(crate) c_row: usize,
-    /// [cols], or null.
+    /// `[cols]`, or null.
     pub(crate) bias: *const f32,
     pub(crate) activation: Activation,
     /// [rows, cols] with rows `out_row` apart, or null.
