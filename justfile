@@ -17,7 +17,7 @@ demo:
 
 # Everything, with the reference library and the full-size model (an hour, 10 GB of disk)
 full: check test reference
-    ALTCLIP_TEST_DATA=${ALTCLIP_TEST_DATA:-} cargo test --release --workspace --locked
+    cargo test --release --workspace --locked
     just demo-parity
     just full-size
 
@@ -39,7 +39,7 @@ demo-parity:
     .venv/bin/python scripts/reference/full_size.py compare build/demo.jsonl build/demo_reference.jsonl
 
 # The real 864 M-parameter shape with random weights against transformers; PICTURES is a folder
-full-size pictures=env("ALTCLIP_TEST_DATA", "build/demo") + "/pictures":
+full-size pictures=(env("ALTCLIP_TEST_DATA", "build/demo") + "/pictures"):
     scripts/reference/full_size.sh "{{pictures}}"
 
 # Random pictures and texts in numbers that CI has no time for
