@@ -93,7 +93,8 @@ impl Run {
         command.args(&self.args);
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
-            if ["ALTCLIP_", "HF_", "HTTP", "http", "ALL_PROXY"].iter().any(|p| text.starts_with(p)) {
+            if ["ALTCLIP_", "HF_", "HTTP", "http", "ALL_PROXY"].iter().any(|p| text.starts_with(p))
+            {
                 command.env_remove(&name);
             }
         }
@@ -102,7 +103,9 @@ impl Run {
         command.env("ALTCLIP_THREADS", "2").env("MALLOC_ARENA_MAX", "2");
         command.env("HF_HUB_OFFLINE", "1");
         command.envs(self.envs.iter().map(|(name, value)| (name, value)));
-        self.removed.iter().for_each(|name| drop(command.env_remove(name)));
+        for name in &self.removed {
+            command.env_remove(name);
+        }
         command
     }
 

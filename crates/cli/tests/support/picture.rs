@@ -52,7 +52,8 @@ pub(crate) fn header(width: u32, height: u32, depth: u8, colour: u8) -> Vec<u8> 
 
 /// A PNG of this header with filtered rows `raw`.
 pub(crate) fn png_raw(width: u32, height: u32, depth: u8, colour: u8, raw: &[u8]) -> Vec<u8> {
-    let parts = [header(width, height, depth, colour), chunk(b"IDAT", &stored(raw)), chunk(b"IEND", b"")];
+    let parts =
+        [header(width, height, depth, colour), chunk(b"IDAT", &stored(raw)), chunk(b"IEND", b"")];
     [SIGNATURE, &parts.concat()].concat()
 }
 

@@ -29,7 +29,8 @@ impl Weights {
                 continue;
             }
             let number = |value: &Value| value.as_u64().unwrap();
-            let (start, end) = (number(&entry["data_offsets"][0]), number(&entry["data_offsets"][1]));
+            let (start, end) =
+                (number(&entry["data_offsets"][0]), number(&entry["data_offsets"][1]));
             let tensor = Tensor {
                 name: name.clone(),
                 dtype: entry["dtype"].as_str().unwrap().to_owned(),
@@ -48,7 +49,8 @@ impl Weights {
             let start = data.len();
             data.extend(&tensor.bytes);
             let offsets = [start, data.len()];
-            let entry = json!({ "dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": offsets });
+            let entry =
+                json!({ "dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": offsets });
             header.insert(tensor.name.clone(), entry);
         }
         let mut header = serde_json::to_vec(&Value::Object(header)).unwrap();

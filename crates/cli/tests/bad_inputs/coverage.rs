@@ -1,0 +1,78 @@
+//! Which rows of the contract and which codes the table covers.
+
+use crate::rows;
+use altclip_report::{CODES, Code};
+use std::collections::BTreeSet;
+
+/// Rows of the contract without a row here, and why.
+const ABSENT: &[(&str, &str)] = &[
+    ("CK13", "sealed models come with `fsck --seal`"),
+    ("CK15", "files that change while a server runs come with the server"),
+    ("TX2", "lone surrogates exist in Python's strings only"),
+    ("IM17", "the command line takes no raw tensors"),
+    ("CL3", "a signal at any time belongs to the torture tests"),
+];
+
+/// Codes that no row produces, and where they are tested instead.
+const ELSEWHERE: &[(Code, &str)] = &[
+    (Code::E2002, "needs a hub: crates/hub"),
+    (Code::E2003, "needs a hub: crates/hub"),
+    (Code::E2005, "needs a hub: crates/hub"),
+    (Code::E2009, "needs a hub: crates/hub"),
+    (Code::E2105, "sealed models come later"),
+    (Code::E2107, "a file that changes in use: crates/checkpoint"),
+    (Code::W2121, "training keys: crates/checkpoint"),
+    (Code::W2122, "tests/contract/info.rs"),
+    (Code::E4101, "raw pixels: crates/image"),
+    (Code::E5003, "comes with data sets"),
+    (Code::E9001, "a bug"),
+    (Code::E9003, "weights that overflow: crates/altclip"),
+    (Code::E9004, "comes with a second backend"),
+];
+
+#[test]
+fn every_row_of_the_contract_is_covered() {
+    let list =
+        |letters: &str, last: u32| (1..=last).map(|n| format!("{letters}{n}")).collect::<Vec<_>>();
+    let promised: BTreeSet<String> =
+        [list("CK", 20), list("TK", 6), list("TX", 10), list("IM", 18), list("CL", 4)]
+            .concat()
+            .into_iter()
+            .collect();
+    let covered: BTreeSet<String> = rows().iter().map(|row| row.id.to_owned()).collect();
+    let absent: BTreeSet<String> = ABSENT.iter().map(|(id, _)| (*id).to_owned()).collect();
+    assert!(covered.is_subset(&promised), "{:?}", covered.difference(&promised));
+    assert!(covered.is_disjoint(&absent), "{:?}", covered.intersection(&absent));
+    let both = covered.union(&absent).cloned().collect();
+    assert_eq!(promised, both, "neither covered nor excused");
+    for id in &promised {
+        let count = rows().iter().filter(|row| row.id == id.as_str()).count();
+        println!("{id:<5} {count}");
+    }
+}
+
+#[test]
+fn every_code_is_produced_by_a_row_or_tested_elsewhere() {
+    let produced: BTreeSet<Code> = rows().iter().filter_map(|row| row.code).collect();
+    let elsewhere: BTreeSet<Code> = ELSEWHERE.iter().map(|(code, _)| *code).collect();
+    let never: Vec<&Code> = CODES.iter().filter(|code| !produced.contains(code)).collect();
+    println!("codes that no row produces: {never:?}");
+    for code in CODES {
+        let (here, there) = (produced.contains(code), elsewhere.contains(code));
+        assert!(here || there, "{code} is produced by no row and not excused");
+        assert!(!(here && there), "{code} is produced by a row and need not be excused");
+    }
+}
+
+#[test]
+fn the_document_has_every_code_with_its_exit_status() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors.md");
+    let document = std::fs::read_to_string(path).unwrap();
+    for code in CODES {
+        let line = format!("| {code} | {} | {} |", code.exit_status(), code.meaning());
+        assert!(document.contains(&line), "docs/errors.md lacks: {line}");
+    }
+    let listed =
+        document.lines().filter(|line| line.starts_with("| E") || line.starts_with("| W")).count();
+    assert_eq!(listed, CODES.len(), "docs/errors.md lists codes that do not exist");
+}
