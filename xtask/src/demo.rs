@@ -51,10 +51,13 @@ fn make_model(root: &Path, dir: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// A colour for each place of the unit square.
+type Colour = fn(f32, f32) -> [f32; 3];
+
 /// Pictures with as much colour and structure as a formula gives.
 fn make_pictures(dir: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(dir)?;
-    let draw: [(&str, fn(f32, f32) -> [f32; 3]); 4] = [
+    let draw: [(&str, Colour); 4] = [
         ("checks.png", |x, y| [f32::from(((x * 8.0) as i32 + (y * 8.0) as i32) % 2 == 0); 3]),
         ("rings.png", |x, y| {
             let ring = 0.5 + 0.5 * (40.0 * ((x - 0.5).powi(2) + (y - 0.5).powi(2)).sqrt()).sin();
@@ -66,7 +69,7 @@ fn make_pictures(dir: &Path) -> std::io::Result<()> {
     draw.into_iter().try_for_each(|(name, colour)| write_png(&dir.join(name), colour))
 }
 
-fn write_png(path: &PathBuf, colour: fn(f32, f32) -> [f32; 3]) -> std::io::Result<()> {
+fn write_png(path: &PathBuf, colour: Colour) -> std::io::Result<()> {
     let at = |n: u32| n as f32 / SIDE as f32;
     let pixels: Vec<u8> = (0..SIDE * SIDE)
         .flat_map(|n| colour(at(n % SIDE), at(n / SIDE)))

@@ -3,6 +3,7 @@
 //! `cargo xtask demo [--json]` makes a small random checkpoint and a few pictures under `build/demo`
 //! and classifies them with the built `altclip`.
 #![forbid(unsafe_code)]
+#![allow(clippy::print_stderr)]
 
 mod demo;
 

@@ -502,7 +502,7 @@ fn paths() -> Vec<Row> {
         check("IM18", "no permission", |case| {
             use std::os::unix::fs::PermissionsExt;
             let path = case.file("mine.png", pattern(4, 4));
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0)).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
             if std::fs::File::open(&path).is_ok() {
                 println!("skipped: the superuser may read everything");
                 return;

@@ -96,7 +96,7 @@ fn archives() -> Vec<Row> {
     let golden = golden_bytes("alt_l/pytorch_model.bin");
     let cut = golden[..golden.len() - 400].to_vec();
     let half = golden[..golden.len() / 2].to_vec();
-    let mut flipped = golden.clone();
+    let mut flipped = golden;
     let at = flipped.windows(6).position(|bytes| bytes == b"pre_LN").unwrap();
     flipped[at] ^= 1;
     let mut commented = archive(pickle(b"}"));

@@ -58,7 +58,7 @@ impl Folder {
     /// Puts a golden file into the folder under a name.
     pub(crate) fn copy(&self, from: &str, to: &str) {
         // Written anew, not copied: a golden file may be read-only.
-        self.write(to, &golden_bytes(from));
+        self.write(to, golden_bytes(from));
     }
 
     pub(crate) fn read(&self, file: &str) -> Vec<u8> {
