@@ -1,0 +1,292 @@
+//! The interfaces that stay fixed, called from outside exactly as they are written down.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+// The suites share `support`, and each needs another part of it.
+#![allow(dead_code)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::RowAccessor;
+use serde_json::Value;
+use std::path::Path;
+use support::child::altclip;
+use support::folder::{Folder, golden, golden_json};
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+fn picture(name: &str) -> String {
+    golden("alt_l").join(name).to_string_lossy().into_owned()
+}
+
+fn model(folder: &Folder) -> String {
+    folder.dir().to_string_lossy().into_owned()
+}
+
+#[test]
+fn embed_answers_in_typed_order_whatever_the_flags() {
+    let folder = Folder::new("alt_l");
+    let (model, rings, checks) = (model(&folder), picture("rings.png"), picture("checks.png"));
+    let texts = folder.write("texts.txt", "第一行\r\nsecond line\n");
+    let texts = texts.to_string_lossy();
+    let args =
+        ["embed", "--model", &model, "--image", &rings, "--text", "一只猫", "--texts", &texts];
+    let rows =
+        altclip(args.iter().chain(&["--image", &checks, "--text", "a dog", "--json"])).ok().rows();
+    let found: Vec<(&str, &str)> = rows
+        .iter()
+        .map(|row| (row["kind"].as_str().unwrap(), row["input"].as_str().unwrap()))
+        .collect();
+    let expected = [
+        ("image", &*rings),
+        ("text", "一只猫"),
+        ("text", "第一行"),
+        ("text", "second line"),
+        ("image", &*checks),
+        ("text", "a dog"),
+    ];
+    assert_eq!(found, expected);
+    for row in &rows {
+        let vector = numbers(&row["embedding"]);
+        assert!((dot(&vector, &vector) - 1.0).abs() < 1e-5, "{} is not of length 1", row["input"]);
+        assert_eq!(row.as_object().unwrap().len(), 3);
+    }
+    let raw = altclip([
+        "embed",
+        "--model",
+        &model,
+        "--text",
+        "一只猫",
+        "--no-normalize",
+        "--precision",
+        "f32",
+        "--json",
+    ])
+    .ok();
+    let raw = numbers(&raw.rows()[0]["embedding"]);
+    let length = dot(&raw, &raw).sqrt();
+    assert!((length - 1.0).abs() > 1e-3, "length {length}");
+    let normed = numbers(&rows[1]["embedding"]);
+    assert!(raw.iter().zip(&normed).all(|(raw, normed)| (raw / length - normed).abs() < 1e-6));
+}
+
+#[test]
+fn a_folder_is_walked_and_bad_files_are_rows() {
+    let folder = Folder::new("alt_l");
+    let pictures = tempfile::tempdir().unwrap();
+    std::fs::create_dir(pictures.path().join("b")).unwrap();
+    for (from, to) in [("rings.png", "b/鳥 1.png"), ("checks.png", "c.PNG")] {
+        std::fs::copy(golden("alt_l").join(from), pictures.path().join(to)).unwrap();
+    }
+    std::fs::write(pictures.path().join("a.jpg"), "not a picture").unwrap();
+    let (model, dir) = (model(&folder), pictures.path().to_string_lossy().into_owned());
+    let run = |max_bad: &str| {
+        altclip(["embed", "--model", &model, "--image", &dir, "--max-bad", max_bad, "--json"]).go()
+    };
+    let outcome = run("0");
+    assert_eq!(outcome.status, Some(3));
+    let rows = outcome.rows();
+    let names: Vec<&str> =
+        rows.iter().map(|row| &row["input"].as_str().unwrap()[dir.len()..]).collect();
+    assert_eq!(names, ["/a.jpg", "/b/鳥 1.png", "/c.PNG"]);
+    assert_eq!(rows[0]["error"]["code"], "E4001");
+    assert!(rows[0]["error"]["message"].is_string() && rows[0]["kind"] == "image");
+    assert!(rows[1]["embedding"].is_array() && rows[2]["embedding"].is_array());
+    assert_eq!(
+        (run("1").status, run("34%").status, run("33%").status),
+        (Some(0), Some(0), Some(3))
+    );
+}
+
+#[test]
+fn truncation_is_never_silent() {
+    let folder = Folder::new("alt_l");
+    let (model, long) = (model(&folder), "cat ".repeat(100));
+    let outcome =
+        altclip(["embed", "--model", &model, "--text", &long, "--max-length", "10", "--json"]).ok();
+    assert_eq!(outcome.rows()[0]["truncated"], true);
+    assert!(outcome.rows()[0]["tokens_total"].as_u64().unwrap() > 100);
+    assert!(outcome.stderr.contains("W3107"), "{}", outcome.stderr);
+    let row = &altclip(["tokenize", "--model", &model, "--json", "--", &long]).ok().rows()[0];
+    let ids = row["input_ids"].as_array().unwrap();
+    assert_eq!(
+        (ids.len(), &ids[0], &ids[76], &row["truncated"]),
+        (77, &0.into(), &2.into(), &true.into())
+    );
+}
+
+#[test]
+fn tokenize_gives_the_golden_ids() {
+    let folder = Folder::new("alt_l");
+    let rows = altclip(["tokenize", "--model", &model(&folder), "--json", "--", "一只猫", "-x"])
+        .ok()
+        .rows();
+    assert_eq!(rows.len(), 2);
+    assert_eq!(rows[0]["input"], "一只猫");
+    assert_eq!(
+        rows[0]["attention_mask"].as_array().unwrap().len(),
+        rows[0]["input_ids"].as_array().unwrap().len()
+    );
+    assert_eq!(rows[0]["truncated"], false);
+    assert_eq!(rows[1]["input"], "-x");
+}
+
+#[test]
+fn classify_agrees_with_embed() {
+    let folder = Folder::new("alt_l");
+    let (model, rings) = (model(&folder), picture("rings.png"));
+    let labels = ["红色", "blau", "a dog"];
+    let args = [
+        "classify", "--model", &model, "--label", labels[0], "--label", labels[1], "--label",
+        labels[2], &rings, "--json",
+    ];
+    let row = &altclip(args).ok().rows()[0];
+    assert_eq!(row["input"], *rings);
+    let cells = row["labels"].as_array().unwrap();
+    assert_eq!(
+        cells.iter().map(|cell| cell["label"].as_str().unwrap()).collect::<Vec<_>>(),
+        labels
+    );
+    let sum: f64 = cells.iter().map(|cell| cell["probability"].as_f64().unwrap()).sum();
+    assert!((sum - 1.0).abs() < 1e-6);
+    let embeds =
+        altclip(["embed", "--model", &model, "--image", &rings, "--text", labels[0], "--json"])
+            .ok()
+            .rows();
+    let cosine = dot(&numbers(&embeds[0]["embedding"]), &numbers(&embeds[1]["embedding"]));
+    let similar = &altclip([
+        "similarity",
+        "--model",
+        &model,
+        "--image",
+        &rings,
+        "--text",
+        labels[0],
+        "--json",
+    ])
+    .ok()
+    .rows()[0];
+    assert!((similar["cosine"].as_f64().unwrap() - cosine).abs() < 1e-6);
+    assert!(
+        (similar["logit"].as_f64().unwrap() - cells[0]["logit"].as_f64().unwrap()).abs() < 1e-4
+    );
+    let with_template = altclip(args.iter().chain(&["--template", "一张{}的照片"])).ok();
+    assert_ne!(with_template.rows()[0]["labels"][0]["logit"], cells[0]["logit"]);
+}
+
+#[test]
+fn preprocess_writes_numpys_format() {
+    let folder = Folder::new("alt_l");
+    let (model, out) = (model(&folder), folder.path("x.npy"));
+    let shown = out.to_string_lossy().into_owned();
+    altclip(["preprocess", "--model", &model, &picture("rings.png"), "--out", &shown]).ok();
+    let bytes = std::fs::read(&out).unwrap();
+    assert!(bytes.starts_with(b"\x93NUMPY\x01\x00"));
+    let header = String::from_utf8_lossy(&bytes[10..128]).into_owned();
+    assert!(
+        header.contains("'descr': '<f4'") && header.contains("'shape': (3, 32, 32)"),
+        "{header}"
+    );
+    assert_eq!(bytes.len(), 128 + 4 * 3 * 32 * 32);
+}
+
+#[test]
+fn info_names_what_the_folder_holds() {
+    let folder = Folder::new("alt_l");
+    folder.copy("alt_l/config_legacy.json", "config.json");
+    let info = &altclip(["info", "--model", &model(&folder), "--json"]).ok().rows()[0];
+    assert_eq!((&info["family"], &info["dtype"]), (&"altclip".into(), &"F32".into()));
+    assert_eq!(
+        info["sizes"]["vision"]["patch_size"],
+        golden_json("alt_l/config.json")["vision_config"]["patch_size"]
+    );
+    assert_eq!(info["sizes"]["text"]["hidden_act"], "gelu");
+    assert_eq!(info["sizes"]["vision"]["hidden_act"], "quick_gelu");
+    assert!(info["parameters"].as_u64().unwrap() > 10_000);
+    assert_eq!(info["files"][0]["format"], "safetensors");
+    assert!(!info["conflicts"].as_array().unwrap().is_empty());
+    assert!(info["languages"].is_null() && info["problems"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn a_dump_is_laid_out_as_clip_retrieval_reads_it() {
+    let folder = Folder::new("alt_l");
+    let out = folder.path("dump");
+    let (model, shown) = (model(&folder), out.to_string_lossy().into_owned());
+    let (rings, checks) = (picture("rings.png"), picture("checks.png"));
+    let args = [
+        "embed", "--model", &model, "--image", &rings, "--image", &checks, "--format", "npy",
+        "--out", &shown,
+    ];
+    altclip(args.iter().chain(&["--text", "rings", "--text", "checks"])).ok();
+    for array in ["img_emb/img_emb_0.npy", "text_emb/text_emb_0.npy"] {
+        let bytes = std::fs::read(out.join(array)).unwrap();
+        assert!(String::from_utf8_lossy(&bytes[10..128]).contains("'shape': (2, 20)"), "{array}");
+        assert_eq!(bytes.len(), 128 + 2 * 20 * 4);
+    }
+    let manifest: Value =
+        serde_json::from_slice(&std::fs::read(out.join("manifest.json")).unwrap()).unwrap();
+    assert_eq!((&manifest["dtype"], &manifest["normalized"]), (&"float32".into(), &true.into()));
+    assert_eq!(captions(&out.join("metadata/metadata_0.parquet")), ["rings", "checks"]);
+    // A second run must not touch the first.
+    assert_eq!(altclip(args).go().status, Some(2));
+}
+
+fn captions(table: &Path) -> Vec<String> {
+    let file = std::fs::File::open(table).unwrap();
+    let rows = SerializedFileReader::new(file).unwrap();
+    rows.get_row_iter(None)
+        .unwrap()
+        .map(|row| row.unwrap().get_string(1).unwrap().clone())
+        .collect()
+}
+
+#[test]
+fn without_a_model_the_help_names_one() {
+    let outcome = altclip(["embed", "--text", "a"]).without_env("ALTCLIP_MODEL").go();
+    assert_eq!(outcome.status, Some(2));
+    assert!(
+        outcome.stderr.contains("E1002") && outcome.stderr.contains("BAAI/AltCLIP"),
+        "{}",
+        outcome.stderr
+    );
+    let folder = Folder::new("alt_l");
+    altclip(["embed", "--text", "a", "--json"]).env("ALTCLIP_MODEL", model(&folder)).ok();
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let commands = [
+        "embed",
+        "classify",
+        "similarity",
+        "tokenize",
+        "preprocess",
+        "info",
+        "download",
+        "doctor",
+        "completions",
+    ];
+    for command in commands {
+        assert!(altclip([command, "--help"]).ok().text().contains("Example"), "{command}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(altclip(["completions", shell]).ok().text().contains("altclip"), "{shell}");
+    }
+    assert_eq!(altclip(["completions", "bash"]).with_reader_that_leaves().status, Some(0));
+}
+
+#[test]
+fn doctor_reads_every_weight() {
+    let folder = Folder::new("alt_h");
+    let rows = altclip(["doctor", "--model", &model(&folder), "--full", "--json"]).ok().rows();
+    assert!(rows.iter().all(|row| row["ok"] == true), "{rows:?}");
+    assert!(rows.iter().any(|row| row["check"] == "weights"));
+}
