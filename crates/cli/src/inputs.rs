@@ -56,6 +56,10 @@ pub(crate) fn text_file(path: &Path) -> Result<Vec<Input>, Failure> {
     })?;
     // A byte order mark belongs to the file, not to its first text.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    // An empty file has no text, not an empty one.
+    if bytes.is_empty() {
+        return Ok(Vec::new());
+    }
     let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let lines = bytes.split(|&byte| byte == b'\n').enumerate();
     let name = path.to_string_lossy();

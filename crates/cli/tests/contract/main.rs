@@ -78,6 +78,17 @@ fn embed_answers_in_typed_order_whatever_the_flags() {
 }
 
 #[test]
+fn an_empty_file_has_no_text() {
+    let folder = Folder::new("alt_l");
+    for (bytes, rows) in [("", 0), ("\u{feff}", 0), ("\n", 1), ("a\n\nb", 3)] {
+        let file = folder.write("texts.txt", bytes).to_string_lossy().into_owned();
+        let found =
+            altclip(["embed", "--model", &model(&folder), "--texts", &file, "--json"]).ok().rows();
+        assert_eq!(found.len(), rows, "{bytes:?}");
+    }
+}
+
+#[test]
 fn a_folder_is_walked_and_bad_files_are_rows() {
     let folder = Folder::new("alt_l");
     let pictures = tempfile::tempdir().unwrap();
