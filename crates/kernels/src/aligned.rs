@@ -1,4 +1,4 @@
-//! Buffers of `f32` that begin on a cache line, and each thread's own scratch.
+//! Buffers that begin on a cache line, and each thread's own scratch.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::Cell;
@@ -7,46 +7,88 @@ use std::ptr::NonNull;
 
 /// Bytes of a cache line; also the width of the widest vector.
 const ALIGNMENT: usize = 64;
+/// Bytes of a large page. A buffer of several begins on one, and the system is asked to use them:
+/// weights are read from end to end, and small pages cost a tenth of that.
+const LARGE_PAGE: usize = 2 << 20;
 
-/// A fixed-size buffer of `f32`, 64-byte aligned, zeros at first.
-pub(crate) struct AlignedF32 {
-    start: NonNull<f32>,
+/// Plain numbers: any bytes are a value, and zeros are one.
+pub trait Plain: Copy + Default + Send + Sync + sealed::Sealed + 'static {}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+macro_rules! plain {
+    ($($t:ty),*) => {$(
+        impl sealed::Sealed for $t {}
+        impl Plain for $t {}
+    )*};
+}
+plain!(u8, i32, f32);
+
+/// A fixed-size buffer of plain numbers, 64-byte aligned, zeros at first.
+pub struct Aligned<T: Plain> {
+    start: NonNull<T>,
     len: usize,
 }
 
-// SAFETY: the buffer is owned and holds plain values, as a `Box<[f32]>` does.
-unsafe impl Send for AlignedF32 {}
-// SAFETY: as above; shared access only reads.
-unsafe impl Sync for AlignedF32 {}
+/// A buffer of `f32`.
+pub(crate) type AlignedF32 = Aligned<f32>;
 
-impl AlignedF32 {
+// SAFETY: the buffer is owned and holds plain values, as a `Box<[f32]>` does.
+unsafe impl<T: Plain> Send for Aligned<T> {}
+// SAFETY: as above; shared access only reads.
+unsafe impl<T: Plain> Sync for Aligned<T> {}
+
+impl<T: Plain> std::fmt::Debug for Aligned<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Aligned({} values)", self.len)
+    }
+}
+
+impl<T: Plain> Aligned<T> {
     /// A buffer of `len` zeros.
     ///
     /// # Panics
     /// Panics if `len` values are more bytes than can be addressed; ends the process, as every
     /// allocation of the standard library does, where memory is out.
-    pub(crate) fn zeros(len: usize) -> Self {
+    pub fn zeros(len: usize) -> Self {
         if len == 0 {
             return Self { start: NonNull::dangling(), len };
         }
         let layout = Self::layout(len);
         // SAFETY: the layout has a size above zero.
         let start = unsafe { alloc_zeroed(layout) };
-        match NonNull::new(start.cast()) {
-            Some(start) => Self { start, len },
+        match NonNull::new(start.cast::<T>()) {
+            Some(start) => {
+                advise_large_pages(start.as_ptr().cast(), layout.size());
+                Self { start, len }
+            }
             None => handle_alloc_error(layout),
         }
     }
 
     fn layout(len: usize) -> Layout {
-        let bytes = len.checked_mul(size_of::<f32>());
+        let bytes = len.checked_mul(size_of::<T>());
+        let alignment = |bytes| if bytes >= LARGE_PAGE { LARGE_PAGE } else { ALIGNMENT };
         bytes
-            .and_then(|bytes| Layout::from_size_align(bytes, ALIGNMENT).ok())
+            .and_then(|bytes| Layout::from_size_align(bytes, alignment(bytes)).ok())
             .expect("a buffer larger than the address space; this is a bug")
     }
 }
 
-impl Drop for AlignedF32 {
+/// Asks for large pages behind a large buffer; a refusal changes nothing but speed.
+fn advise_large_pages(start: *mut u8, bytes: usize) {
+    #[cfg(target_os = "linux")]
+    if bytes >= LARGE_PAGE {
+        // SAFETY: the range is one live allocation of ours, and the advice keeps its contents.
+        unsafe { libc::madvise(start.cast(), bytes, libc::MADV_HUGEPAGE) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (start, bytes);
+}
+
+impl<T: Plain> Drop for Aligned<T> {
     fn drop(&mut self) {
         if self.len > 0 {
             // SAFETY: allocated in `zeros` with the same layout, and not freed before.
@@ -55,16 +97,16 @@ impl Drop for AlignedF32 {
     }
 }
 
-impl Deref for AlignedF32 {
-    type Target = [f32];
-    fn deref(&self) -> &[f32] {
+impl<T: Plain> Deref for Aligned<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
         // SAFETY: `len` initialised values from `start`, owned by `self` (dangling only for 0).
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
 
-impl DerefMut for AlignedF32 {
-    fn deref_mut(&mut self) -> &mut [f32] {
+impl<T: Plain> DerefMut for Aligned<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as in `deref`, and `self` is borrowed exclusively.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
@@ -99,7 +141,7 @@ mod tests {
     #[test]
     fn buffers_are_aligned_and_zero() {
         for len in [0, 1, 16, 1000] {
-            let mut buffer = AlignedF32::zeros(len);
+            let mut buffer = Aligned::<f32>::zeros(len);
             assert_eq!(buffer.len(), len);
             assert!(buffer.iter().all(|&x| x == 0.0));
             assert!(len == 0 || (buffer.as_ptr() as usize).is_multiple_of(ALIGNMENT));

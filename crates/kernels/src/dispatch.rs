@@ -7,7 +7,7 @@ use crate::activation::Activation;
 use crate::arch;
 use crate::gemm::{FinishArgs, TileArgs};
 
-/// The environment variable that forces a level: `scalar`, `avx2`, `avx512` or `neon`.
+/// The environment variable that forces a level, by [`Isa::name`].
 const ISA_VARIABLE: &str = "ALTCLIP_ISA";
 
 /// A level of instructions that kernels exist for.
@@ -19,13 +19,27 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 F.
     Avx512,
+    /// x86-64 with AVX-512 and its byte dot products (VNNI).
+    Avx512Vnni,
+    /// x86-64 with AVX-512, VNNI and `bf16` dot products.
+    Avx512Bf16,
+    /// x86-64 with AMX for `bf16` and bytes, beside all of the above.
+    Amx,
     /// 64-bit Arm with NEON.
     Neon,
 }
 
 impl Isa {
     /// Every level, the best first.
-    pub const ALL: [Isa; 4] = [Isa::Avx512, Isa::Avx2, Isa::Neon, Isa::Scalar];
+    pub const ALL: [Isa; 7] = [
+        Isa::Amx,
+        Isa::Avx512Bf16,
+        Isa::Avx512Vnni,
+        Isa::Avx512,
+        Isa::Avx2,
+        Isa::Neon,
+        Isa::Scalar,
+    ];
 
     /// The best level of this processor.
     pub fn detect() -> Isa {
@@ -45,6 +59,16 @@ impl Isa {
             Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => is_x86_feature_detected!("avx512f"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => {
+                Isa::Avx512.is_available() && is_x86_feature_detected!("avx512vnni")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => {
+                Isa::Avx512Vnni.is_available() && is_x86_feature_detected!("avx512bf16")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => arch::x86_64::amx::is_available(),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => std::arch::is_aarch64_feature_detected!("neon"),
             #[allow(unreachable_patterns)]
@@ -58,6 +82,9 @@ impl Isa {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Avx512Vnni => "avx512vnni",
+            Isa::Avx512Bf16 => "avx512bf16",
+            Isa::Amx => "amx",
             Isa::Neon => "neon",
         }
     }
@@ -65,7 +92,7 @@ impl Isa {
     /// Columns of a weight panel: the vectors of the register tile, in lanes.
     pub(crate) fn panel_width(self) -> usize {
         match self {
-            Isa::Avx512 => 64,
+            Isa::Avx512 | Isa::Avx512Vnni | Isa::Avx512Bf16 | Isa::Amx => 64,
             Isa::Scalar | Isa::Avx2 | Isa::Neon => 16,
         }
     }
@@ -100,6 +127,7 @@ pub struct Kernels {
     pub(crate) add: unsafe fn(&[f32], &[f32], &mut [f32]),
     pub(crate) dot: unsafe fn(&[f32], &[f32]) -> f32,
     pub(crate) peak: unsafe fn(usize) -> f32,
+    pub(crate) reduced: crate::reduced::Table,
 }
 
 impl fmt::Debug for Kernels {
@@ -127,6 +155,12 @@ impl Kernels {
             Isa::Avx2 => Some(&arch::x86_64::avx2::KERNELS),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => Some(&arch::x86_64::avx512::KERNELS),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => Some(&arch::x86_64::avx512_dot::VNNI),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => Some(&arch::x86_64::avx512_dot::BF16),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => Some(&arch::x86_64::amx::KERNELS),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => Some(&arch::aarch64::neon::KERNELS),
             #[allow(unreachable_patterns)]
@@ -172,10 +206,10 @@ fn choose(asked: Option<String>) -> (&'static Kernels, Option<String>) {
         None => {
             // The value is foreign text: escaped, and cut to a readable length.
             let shown: String = asked.chars().take(40).collect();
-            let notice = format!(
-                "{ISA_VARIABLE} is {shown:?}, which is none of scalar, avx2, avx512, neon; using \
-                 `{best}`"
-            );
+            let names: Vec<&str> = Isa::ALL.iter().rev().map(|isa| isa.name()).collect();
+            let names = names.join(", ");
+            let notice =
+                format!("{ISA_VARIABLE} is {shown:?}, which is none of {names}; using `{best}`");
             (best_kernels, Some(notice))
         }
     }

@@ -32,19 +32,19 @@ pub(crate) fn for_chunks(
 
 /// A pointer that tasks share to write disjoint places.
 #[derive(Clone, Copy)]
-pub(crate) struct SendPointer(pub(crate) *mut f32);
+pub(crate) struct SendPointer<T>(pub(crate) *mut T);
 
-impl SendPointer {
+impl<T> SendPointer<T> {
     /// The pointer. (A method, so that closures capture the wrapper and not its field.)
-    pub(crate) fn get(&self) -> *mut f32 {
+    pub(crate) fn get(&self) -> *mut T {
         self.0
     }
 }
 
 // SAFETY: only a carrier; whoever follows the pointer shows that no two tasks write one place.
-unsafe impl Send for SendPointer {}
+unsafe impl<T> Send for SendPointer<T> {}
 // SAFETY: as above.
-unsafe impl Sync for SendPointer {}
+unsafe impl<T> Sync for SendPointer<T> {}
 
 /// `Σ a·b`: four vectors of partial sums over blocks of 64, the rest into the first, then
 /// `(s0 + s1) + (s2 + s3)` and the tree of [`F32x16::sum`].

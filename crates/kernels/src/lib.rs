@@ -58,13 +58,19 @@ mod exp;
 mod gemm;
 mod layer_norm;
 mod pool;
+mod reduced;
 pub mod reference;
 mod softmax;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 pub use activation::Activation;
+pub use aligned::{Aligned, Plain};
 pub use attention::AttentionF32;
 pub use dispatch::{Isa, Kernels, isa_notice};
 pub use gemm::{GemmF32, PackedF32};
 pub use pool::Pool;
+pub use reduced::{
+    AttentionBf16, GemmReduced, Out, PackedBf16, PackedI8, Quantized, ReducedWeight, RowScale, Source,
+    Tiles, WeightBytes, tiles_bytes,
+};

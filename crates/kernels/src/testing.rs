@@ -65,6 +65,28 @@ impl Runner {
         result
     }
 
+    /// Runs `op` everywhere, for operations whose bits may differ between levels: holds each level
+    /// against the bound, and its thread counts against each other bit for bit.
+    ///
+    /// # Panics
+    /// As [`Runner::check`].
+    pub fn check_each(
+        &self,
+        name: &str,
+        expected: &[f32],
+        bound: &Bound,
+        op: &dyn Fn(&Kernels, &Pool) -> Vec<f32>,
+    ) {
+        for kernels in &self.kernels {
+            let name = format!("{name}, {}", kernels.isa());
+            let first = op(kernels, &self.pools[0]);
+            assert_close(&name, &first, expected, bound);
+            for pool in &self.pools[1..] {
+                assert_same_bits(&name, &op(kernels, pool), &first);
+            }
+        }
+    }
+
     /// Runs `op` everywhere and gives back its result, which is the same everywhere.
     ///
     /// # Panics

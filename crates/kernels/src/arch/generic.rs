@@ -83,6 +83,75 @@ pub(crate) trait F32x16:
     /// (wrapping): `2^n` where `i` has `n` (-126..=127) in its low nine bits.
     fn pow2_of_low_bits(self) -> Self;
 
+    /// Reads 16 `bf16` values.
+    ///
+    /// # Safety
+    /// The processor has this instruction set and `p` is readable for 16 values.
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16) -> Self {
+        // SAFETY: the caller promises 16 readable values.
+        let bits = unsafe { p.cast::<[u16; LANES]>().read_unaligned() };
+        let lanes = bits.map(|bits| f32::from_bits(u32::from(bits) << 16));
+        // SAFETY: the array is readable.
+        unsafe { Self::load(lanes.as_ptr()) }
+    }
+
+    /// Writes the lanes as `bf16`, rounded to nearest, ties to even; a NaN stays a NaN.
+    ///
+    /// # Safety
+    /// `p` is writable for 16 values.
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut u16) {
+        let bits = self.to_array().map(round_to_bf16);
+        // SAFETY: the caller promises 16 writable values.
+        unsafe { p.cast::<[u16; LANES]>().write_unaligned(bits) }
+    }
+
+    /// Reads 16 pairs of `bf16`: the first of each pair, and the second.
+    ///
+    /// # Safety
+    /// The processor has this instruction set and `p` is readable for 64 bytes.
+    #[inline(always)]
+    unsafe fn load_bf16_pairs(p: *const u8) -> (Self, Self) {
+        // SAFETY: the caller promises 64 readable bytes; the arrays are readable.
+        unsafe {
+            let pairs = p.cast::<[u32; LANES]>().read_unaligned();
+            let first = pairs.map(|pair| f32::from_bits(pair << 16));
+            let second = pairs.map(|pair| f32::from_bits(pair & 0xffff_0000));
+            (Self::load(first.as_ptr()), Self::load(second.as_ptr()))
+        }
+    }
+
+    /// `sums - zero · weight_sums` of 16 integers each, as `f32` (one rounding).
+    ///
+    /// # Safety
+    /// The processor has this instruction set; both are readable for 16 values.
+    #[inline(always)]
+    unsafe fn from_sums(sums: *const i32, weight_sums: *const i32, zero: i32) -> Self {
+        // SAFETY: as promised by the caller; the array is readable.
+        unsafe {
+            let sums = sums.cast::<[i32; LANES]>().read_unaligned();
+            let weight_sums = weight_sums.cast::<[i32; LANES]>().read_unaligned();
+            let lanes: [f32; LANES] = std::array::from_fn(|i| {
+                sums[i].wrapping_sub(zero.wrapping_mul(weight_sums[i])) as f32
+            });
+            Self::load(lanes.as_ptr())
+        }
+    }
+
+    /// Writes the lanes as bytes: rounded to the nearest integer, ties to even, within 0..=255
+    /// (NaN gives 0).
+    ///
+    /// # Safety
+    /// `p` is writable for 16 bytes.
+    #[inline(always)]
+    unsafe fn store_u8(self, p: *mut u8) {
+        // `as` saturates.
+        let bytes = self.to_array().map(|x| x.round_ties_even() as u8);
+        // SAFETY: the caller promises 16 writable bytes.
+        unsafe { p.cast::<[u8; LANES]>().write_unaligned(bytes) }
+    }
+
     /// The lanes in order.
     #[inline(always)]
     fn to_array(self) -> [f32; LANES] {
@@ -119,6 +188,16 @@ pub(crate) trait F32x16:
         }
         lanes[0]
     }
+}
+
+/// The nearest `bf16`, ties to even, as bits; a NaN stays a NaN.
+#[inline(always)]
+pub(crate) fn round_to_bf16(x: f32) -> u16 {
+    let bits = x.to_bits();
+    if x.is_nan() {
+        return (bits >> 16) as u16 | 0x40;
+    }
+    (bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16
 }
 
 /// Adds `Add`, `Sub`, `Mul` and `Div` to a vector type from four functions on its inner value.
@@ -186,13 +265,50 @@ macro_rules! instantiate {
             unsafe { crate::elementwise::dot::<$vector>(a, b) }
         }
         $(#[target_feature(enable = $feature)])*
+        unsafe fn block_bf16(args: &crate::reduced::BlockArgs) {
+            // SAFETY: as in `tile`.
+            unsafe { crate::reduced::block_bf16_by_widening::<$vector>(args) }
+        }
+        $(#[target_feature(enable = $feature)])*
+        unsafe fn finish_block(args: &crate::reduced::FinishBlock<'_>) {
+            // SAFETY: as in `tile`.
+            unsafe { crate::reduced::finish_block::<$vector>(args) }
+        }
+        $(#[target_feature(enable = $feature)])*
+        unsafe fn pack_row_bf16(row: &[f32], out: *mut u8) {
+            // SAFETY: as in `tile`.
+            unsafe { crate::reduced::pack_row_bf16::<$vector>(row, out) }
+        }
+        $(#[target_feature(enable = $feature)])*
+        unsafe fn unpack_row_bf16(row: *const u8, out: &mut [f32]) {
+            // SAFETY: as in `tile`.
+            unsafe { crate::reduced::unpack_row_bf16::<$vector>(row, out) }
+        }
+        $(#[target_feature(enable = $feature)])*
+        unsafe fn quantize_row(
+            row: &mut [f32],
+            smoothing: Option<&[f32]>,
+            out: *mut u8,
+        ) -> crate::reduced::RowScale {
+            // SAFETY: as in `tile`.
+            unsafe { crate::reduced::quantize_row::<$vector>(row, smoothing, out) }
+        }
+        $(#[target_feature(enable = $feature)])*
+        unsafe fn softmax_bf16(row: &[f32], scale: f32, out: *mut u8) -> f32 {
+            // SAFETY: as in `tile`.
+            unsafe { crate::reduced::softmax_bf16::<$vector>(row, scale, out) }
+        }
+        $(#[target_feature(enable = $feature)])*
         unsafe fn peak(steps: usize) -> f32 {
             // SAFETY: as in `tile`.
             unsafe { crate::gemm::peak::<$vector, $mr, $nv>(steps) }
         }
 
         /// The table of this instruction set. It may be used only where the processor has it.
-        pub(crate) static KERNELS: Kernels = Kernels {
+        pub(crate) static KERNELS: Kernels = TABLE;
+
+        /// The same as a value, on which a level with further instructions builds.
+        pub(crate) const TABLE: Kernels = Kernels {
             isa: $isa,
             mr: $mr,
             nv: $nv,
@@ -205,6 +321,19 @@ macro_rules! instantiate {
             add,
             dot,
             peak,
+            reduced: crate::reduced::Table {
+                block_bf16,
+                block_i8: crate::reduced::block_i8_by_widening,
+                finish: finish_block,
+                pack_row: pack_row_bf16,
+                unpack_row: unpack_row_bf16,
+                quantize_row,
+                softmax: softmax_bf16,
+                enter: crate::reduced::nothing,
+                leave: crate::reduced::nothing,
+                peak_bf16: None,
+                peak_i8: None,
+            },
         };
     };
 }

@@ -6,9 +6,11 @@ pub(crate) mod portable;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86_64 {
-    //! x86-64: AVX2 with FMA, AVX-512.
+    //! x86-64: AVX2 with FMA, AVX-512, its dot products, AMX.
+    pub(crate) mod amx;
     pub(crate) mod avx2;
     pub(crate) mod avx512;
+    pub(crate) mod avx512_dot;
 }
 
 #[cfg(target_arch = "aarch64")]

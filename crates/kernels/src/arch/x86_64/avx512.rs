@@ -100,6 +100,67 @@ impl F32x16 for Avx512F32 {
             _mm512_castsi512_ps(_mm512_add_epi32(shifted, _mm512_set1_epi32(127 << 23)))
         })
     }
+
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16) -> Self {
+        // SAFETY: the caller promises AVX-512 F and 16 readable values.
+        Self(unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut u16) {
+        // SAFETY: a value of this type exists only where the processor has AVX-512 F; the caller
+        // promises 16 writable values.
+        unsafe {
+            let bits = _mm512_castps_si512(self.0);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let carry = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
+            let rounded = _mm512_add_epi32(bits, carry);
+            let quiet = _mm512_set1_epi32(0x40_0000);
+            let rounded = _mm512_mask_or_epi32(rounded, nan, bits, quiet);
+            let narrow = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded));
+            _mm256_storeu_si256(p.cast(), narrow);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16_pairs(p: *const u8) -> (Self, Self) {
+        // SAFETY: the caller promises AVX-512 F and 64 readable bytes.
+        unsafe {
+            let pairs = _mm512_loadu_si512(p.cast());
+            let high = _mm512_set1_epi32(0xffff_0000_u32.cast_signed());
+            let first = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs));
+            let second = _mm512_castsi512_ps(_mm512_and_si512(pairs, high));
+            (Self(first), Self(second))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn from_sums(sums: *const i32, weight_sums: *const i32, zero: i32) -> Self {
+        // SAFETY: the caller promises AVX-512 F and 16 readable values each.
+        Self(unsafe {
+            let weight_sums = _mm512_loadu_si512(weight_sums.cast());
+            let offset = _mm512_mullo_epi32(weight_sums, _mm512_set1_epi32(zero));
+            _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_loadu_si512(sums.cast()), offset))
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn store_u8(self, p: *mut u8) {
+        // SAFETY: a value of this type exists only where the processor has AVX-512 F; the caller
+        // promises 16 writable bytes.
+        unsafe {
+            // Out of range and NaN give the lowest integer, which the maximum lifts to 0.
+            let highest = _mm512_set1_ps(255.0);
+            let whole = _mm512_cvtps_epi32(_mm512_min_ps(highest, self.0));
+            let whole = _mm512_max_epi32(whole, _mm512_setzero_si512());
+            _mm_storeu_si128(p.cast(), _mm512_cvtusepi32_epi8(whole));
+        }
+    }
 }
 
 instantiate!(Isa::Avx512, Avx512F32, ["avx512f"], mr: 6, nv: 4, tiles: [

@@ -1,0 +1,301 @@
+//! Weights in panels of 32 columns.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::{PANEL_COLS, PANEL_STEP_BYTES, STEP_BYTES};
+use crate::Pool;
+use crate::aligned::Aligned;
+use crate::arch::generic::round_to_bf16;
+use crate::elementwise::SendPointer;
+
+/// The bytes of a packed weight: made here, or lying in a mapped file.
+#[derive(Clone)]
+pub enum WeightBytes {
+    /// Owned.
+    Owned(Arc<Aligned<u8>>),
+    /// Somebody else's, who keeps them unchanged. They need no alignment, but are read fastest
+    /// when they begin at a multiple of 64.
+    Shared(Arc<dyn AsRef<[u8]> + Send + Sync>),
+}
+
+impl WeightBytes {
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        match self {
+            WeightBytes::Owned(bytes) => bytes,
+            WeightBytes::Shared(bytes) => (**bytes).as_ref(),
+        }
+    }
+}
+
+impl std::fmt::Debug for WeightBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "WeightBytes({})", self.as_slice().len())
+    }
+}
+
+/// Gives the rows of a weight: `fill(rows, out)` writes the rows `rows` into `out` [rows, K].
+pub type FillRows<'a, E> = &'a (dyn Fn(Range<usize>, &mut [f32]) -> Result<(), E> + Sync);
+
+/// A weight [N, K] in `bf16`.
+#[derive(Clone, Debug)]
+pub struct PackedBf16 {
+    n: usize,
+    k: usize,
+    bytes: WeightBytes,
+}
+
+impl PackedBf16 {
+    /// Rounds and packs a weight [`n`, `k`] that `fill` gives in pieces, on the threads of `pool`.
+    ///
+    /// # Errors
+    /// The first error of `fill`.
+    pub fn with_rows<E: Send>(
+        pool: &Pool,
+        n: usize,
+        k: usize,
+        fill: FillRows<'_, E>,
+    ) -> Result<PackedBf16, E> {
+        let mut bytes = Aligned::zeros(Self::bytes_of(n, k));
+        let panel_bytes = Self::steps_of(k) * PANEL_STEP_BYTES;
+        for_panels(pool, n, k, panel_bytes, &mut bytes, fill, &|_, column, row, panel| {
+            for (at, pair) in row.chunks(2).enumerate() {
+                let place = place(at) + column * 4;
+                for (half, &value) in pair.iter().enumerate() {
+                    let bits = round_to_bf16(value).to_le_bytes();
+                    panel[place + 2 * half..][..2].copy_from_slice(&bits);
+                }
+            }
+        })?;
+        Ok(PackedBf16 { n, k, bytes: WeightBytes::Owned(Arc::new(bytes)) })
+    }
+
+    /// A weight packed before.
+    ///
+    /// # Errors
+    /// The number of bytes it should have, if it has another.
+    pub fn from_bytes(n: usize, k: usize, bytes: WeightBytes) -> Result<PackedBf16, usize> {
+        let expected = Self::bytes_of(n, k);
+        if bytes.as_slice().len() != expected {
+            return Err(expected);
+        }
+        Ok(PackedBf16 { n, k, bytes })
+    }
+
+    /// Rows of the weight: columns of the product.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Columns of the weight: the length of the sums.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// The packed bytes.
+    pub fn bytes(&self) -> &WeightBytes {
+        &self.bytes
+    }
+
+    pub(crate) fn steps_of(k: usize) -> usize {
+        k.div_ceil(STEP_BYTES / 2)
+    }
+
+    fn bytes_of(n: usize, k: usize) -> usize {
+        n.div_ceil(PANEL_COLS) * Self::steps_of(k) * PANEL_STEP_BYTES
+    }
+}
+
+/// A weight [N, K] in 8 bits, one scale a row: `w ≈ scale · q`.
+#[derive(Clone, Debug)]
+pub struct PackedI8 {
+    n: usize,
+    k: usize,
+    bytes: WeightBytes,
+    /// Per column of the product, padded with zeros to whole panels.
+    pub(crate) scales: Vec<f32>,
+    /// `Σ_k q`, padded likewise.
+    pub(crate) sums: Vec<i32>,
+    smoothing: Option<Arc<[f32]>>,
+}
+
+/// What one column of a [`PackedI8`] is packed with.
+#[derive(Clone, Copy, Debug, Default)]
+struct Column {
+    scale: f32,
+    sum: i32,
+}
+
+impl PackedI8 {
+    /// Quantises and packs a weight [`n`, `k`] that `fill` gives in pieces.
+    ///
+    /// With `smoothing`, `k` positive factors, the inputs are to be multiplied by them before they
+    /// are quantised, and the weight is divided by them here: outliers of the inputs go into the
+    /// weight, whose scale is per column.
+    ///
+    /// # Errors
+    /// The first error of `fill`.
+    ///
+    /// # Panics
+    /// Panics if `smoothing` has not `k` factors.
+    ///
+    /// # Source
+    /// Xiao et al., SmoothQuant, arXiv 2211.10438, equation 3.
+    pub fn with_rows<E: Send>(
+        pool: &Pool,
+        n: usize,
+        k: usize,
+        smoothing: Option<Arc<[f32]>>,
+        fill: FillRows<'_, E>,
+    ) -> Result<PackedI8, E> {
+        assert!(smoothing.as_ref().is_none_or(|factors| factors.len() == k));
+        let mut bytes = Aligned::zeros(Self::bytes_of(n, k));
+        let panel_bytes = Self::steps_of(k) * PANEL_STEP_BYTES;
+        let columns: Vec<std::sync::Mutex<Column>> =
+            (0..n).map(|_| std::sync::Mutex::default()).collect();
+        let factors = smoothing.as_deref();
+        for_panels(pool, n, k, panel_bytes, &mut bytes, fill, &|n, column, row, panel| {
+            if let Some(factors) = factors {
+                row.iter_mut().zip(factors).for_each(|(w, factor)| *w /= factor);
+            }
+            let quantised = quantise_column(row, column, panel);
+            if let Ok(mut slot) = columns[n].lock() {
+                *slot = quantised;
+            }
+        })?;
+        let padded = n.next_multiple_of(PANEL_COLS);
+        let (mut scales, mut sums) = (vec![0.0; padded], vec![0; padded]);
+        for ((scale, sum), column) in scales.iter_mut().zip(&mut sums).zip(columns) {
+            let column = column.into_inner().unwrap_or_default();
+            (*scale, *sum) = (column.scale, column.sum);
+        }
+        Ok(PackedI8 { n, k, bytes: WeightBytes::Owned(Arc::new(bytes)), scales, sums, smoothing })
+    }
+
+    /// A weight packed before: its bytes, the scale of each row, and the smoothing. The sums of
+    /// the rows are taken from the bytes.
+    ///
+    /// # Errors
+    /// The number of bytes it should have, if it has another.
+    ///
+    /// # Panics
+    /// Panics if there are not `n` scales, or not `k` smoothing factors.
+    pub fn from_bytes(
+        n: usize,
+        k: usize,
+        bytes: WeightBytes,
+        scales: &[f32],
+        sums: &[i32],
+        smoothing: Option<Arc<[f32]>>,
+    ) -> Result<PackedI8, usize> {
+        assert!(scales.len() == n && sums.len() == n, "int8 weight: not n scales and sums");
+        assert!(smoothing.as_ref().is_none_or(|factors| factors.len() == k));
+        let expected = Self::bytes_of(n, k);
+        if bytes.as_slice().len() != expected {
+            return Err(expected);
+        }
+        let padded = n.next_multiple_of(PANEL_COLS);
+        let (mut scales, mut sums) = (scales.to_vec(), sums.to_vec());
+        scales.resize(padded, 0.0);
+        sums.resize(padded, 0);
+        Ok(PackedI8 { n, k, bytes, scales, sums, smoothing })
+    }
+
+    /// Rows of the weight: columns of the product.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Columns of the weight: the length of the sums.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// The packed bytes.
+    pub fn bytes(&self) -> &WeightBytes {
+        &self.bytes
+    }
+
+    /// The scale of each row.
+    pub fn scales(&self) -> &[f32] {
+        &self.scales[..self.n]
+    }
+
+    /// The sum of each row's quantised values.
+    pub fn sums(&self) -> &[i32] {
+        &self.sums[..self.n]
+    }
+
+    /// Factors of the inputs, if any.
+    pub fn smoothing(&self) -> Option<&Arc<[f32]>> {
+        self.smoothing.as_ref()
+    }
+
+    pub(crate) fn steps_of(k: usize) -> usize {
+        k.div_ceil(STEP_BYTES)
+    }
+
+    fn bytes_of(n: usize, k: usize) -> usize {
+        n.div_ceil(PANEL_COLS) * Self::steps_of(k) * PANEL_STEP_BYTES
+    }
+}
+
+/// Where k group `group` of column 0 is in a panel: groups are 32 columns of 4 bytes.
+fn place(group: usize) -> usize {
+    group * PANEL_COLS * 4
+}
+
+/// Writes one column of a panel in 8 bits.
+fn quantise_column(row: &[f32], column: usize, panel: &mut [u8]) -> Column {
+    let largest = row.iter().fold(0.0f32, |largest, w| largest.max(w.abs()));
+    let scale = if largest > 0.0 { largest / 127.0 } else { 1.0 };
+    let mut sum = 0;
+    for (group, values) in row.chunks(4).enumerate() {
+        let at = place(group) + column * 4;
+        for (byte, &w) in panel[at..at + 4].iter_mut().zip(values) {
+            let q = (w / scale).round_ties_even().clamp(-127.0, 127.0) as i8;
+            sum += i32::from(q);
+            *byte = q.cast_unsigned();
+        }
+    }
+    Column { scale, sum }
+}
+
+/// Reads a weight panel by panel, in parallel, and calls `write(n, column, row, panel)` for each of
+/// its rows.
+#[allow(clippy::type_complexity, reason = "an alias would hide what the closure takes")]
+fn for_panels<E: Send>(
+    pool: &Pool,
+    n: usize,
+    k: usize,
+    panel_bytes: usize,
+    bytes: &mut [u8],
+    fill: FillRows<'_, E>,
+    write: &(dyn Fn(usize, usize, &mut [f32], &mut [u8]) + Sync),
+) -> Result<(), E> {
+    let failed = std::sync::Mutex::new(None);
+    let start = SendPointer(bytes.as_mut_ptr());
+    let panels = n.div_ceil(PANEL_COLS);
+    assert_eq!(bytes.len(), panels * panel_bytes);
+    pool.run(panels, &|task| {
+        let first = task * PANEL_COLS;
+        let count = PANEL_COLS.min(n - first);
+        let mut rows = vec![0.0; count * k];
+        if let Err(error) = fill(first..first + count, &mut rows) {
+            if let Ok(mut failed) = failed.lock() {
+                failed.get_or_insert(error);
+            }
+            return;
+        }
+        // SAFETY: the panel is inside `bytes`, whose length is checked above, and each task has
+        // its own.
+        let panel = unsafe {
+            std::slice::from_raw_parts_mut(start.get().add(task * panel_bytes), panel_bytes)
+        };
+        for (column, row) in rows.chunks_exact_mut(k.max(1)).enumerate() {
+            write(first + column, column, row, panel);
+        }
+    });
+    failed.into_inner().unwrap_or_default().map_or(Ok(()), Err)
+}

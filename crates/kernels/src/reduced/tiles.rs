@@ -1,0 +1,238 @@
+//! Rows of `bf16` in tiles of 16 rows by 32 values: what a product reads, and what an operation
+//! whose result only feeds products writes.
+//!
+//! Value (r, k) is at `(r / 16 · steps + k / 32) · 1024 + r % 16 · 64 + k % 32 · 2` bytes.
+
+use super::{STEP_BYTES, TILE_BYTES, TILE_ROWS};
+use crate::Pool;
+use crate::aligned::with_scratch;
+use crate::arch::generic::{F32x16, LANES};
+use crate::dispatch::Kernels;
+use crate::elementwise::SendPointer;
+
+/// Values of one row in one tile.
+const TILE_VALUES: usize = STEP_BYTES / 2;
+
+/// Rows of `bf16` in tiles.
+#[derive(Clone, Copy)]
+pub struct Tiles<'a> {
+    bytes: &'a [u8],
+    rows: usize,
+    cols: usize,
+}
+
+impl std::fmt::Debug for Tiles<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tiles([{}, {}])", self.rows, self.cols)
+    }
+}
+
+/// Bytes that `rows` rows of `cols` `bf16` values take in tiles.
+///
+/// # Panics
+/// Panics if that is more than can be addressed.
+pub fn tiles_bytes(rows: usize, cols: usize) -> usize {
+    let tiles = rows.div_ceil(TILE_ROWS).checked_mul(cols.div_ceil(TILE_VALUES));
+    let bytes = tiles.and_then(|tiles| tiles.checked_mul(TILE_BYTES));
+    bytes.expect("tiles larger than the address space; this is a bug")
+}
+
+impl<'a> Tiles<'a> {
+    /// The tiles in `bytes`.
+    ///
+    /// # Panics
+    /// Panics if `bytes` has not [`tiles_bytes`] bytes.
+    pub fn new(bytes: &'a [u8], rows: usize, cols: usize) -> Self {
+        assert_eq!(bytes.len(), tiles_bytes(rows, cols), "tiles: wrong number of bytes");
+        Self { bytes, rows, cols }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Values of a row.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Tiles side by side.
+    pub(crate) fn steps(&self) -> usize {
+        self.cols.div_ceil(TILE_VALUES)
+    }
+
+    /// All bytes.
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Where row `row` begins; its next 64 bytes are a tile further.
+    pub(crate) fn row_start(&self, row: usize) -> usize {
+        row / TILE_ROWS * self.steps() * TILE_BYTES + row % TILE_ROWS * STEP_BYTES
+    }
+
+    /// The 64 bytes of `row` in step `step`.
+    pub(crate) fn piece(&self, row: usize, step: usize) -> &'a [u8] {
+        &self.bytes[self.row_start(row) + step * TILE_BYTES..][..STEP_BYTES]
+    }
+}
+
+/// Rows on their way into a product.
+#[derive(Clone, Copy, Debug)]
+pub enum Source<'a> {
+    /// `f32` rows, one after the other.
+    Rows(&'a [f32]),
+    /// `bf16` tiles.
+    Tiles(Tiles<'a>),
+}
+
+impl Source<'_> {
+    fn check(&self, rows: usize, cols: usize) {
+        match self {
+            Source::Rows(x) => assert_eq!(x.len(), rows * cols, "source: not rows · cols values"),
+            Source::Tiles(x) => {
+                assert_eq!((x.rows(), x.cols()), (rows, cols), "source: another shape");
+            }
+        }
+    }
+}
+
+/// Writes one row of `f32` to its places in tiles, `out` being the first; the values of the last
+/// tile behind the row are zeros.
+///
+/// # Safety
+/// The processor has the instruction set of `V`; `out` is writable for 64 bytes in each of the
+/// `row.len() / 32` tiles, 1024 bytes apart.
+#[inline(always)]
+pub(crate) unsafe fn pack_row_bf16<V: F32x16>(row: &[f32], out: *mut u8) {
+    let x = row.as_ptr();
+    for at in (0..row.len().next_multiple_of(TILE_VALUES)).step_by(LANES) {
+        // SAFETY: `at` is inside the row but for the half tile behind its end, where nothing is
+        // read; the place is in the tile of `at`, which the caller promises.
+        unsafe {
+            let out = out.add(at / TILE_VALUES * TILE_BYTES + at % TILE_VALUES * 2).cast();
+            let count = row.len().saturating_sub(at).min(LANES);
+            let lanes = if count == LANES {
+                V::load(x.add(at))
+            } else {
+                V::load_head(x.add(at.min(row.len())), count, 0.0)
+            };
+            lanes.store_bf16(out);
+        }
+    }
+}
+
+/// Reads one row back, `row` being its first place in tiles.
+///
+/// # Safety
+/// As for [`pack_row_bf16`], readable.
+#[inline(always)]
+pub(crate) unsafe fn unpack_row_bf16<V: F32x16>(row: *const u8, out: &mut [f32]) {
+    let len = out.len();
+    let y = out.as_mut_ptr();
+    for at in (0..len).step_by(LANES) {
+        // SAFETY: `at` is inside the row; a tile is whole, so 16 values can be read.
+        unsafe {
+            let row = row.add(at / TILE_VALUES * TILE_BYTES + at % TILE_VALUES * 2).cast();
+            let lanes = V::load_bf16(row);
+            if len - at >= LANES {
+                lanes.store(y.add(at));
+            } else {
+                lanes.store_head(y.add(at), len - at);
+            }
+        }
+    }
+}
+
+/// A task packs this many rows: a tile's.
+const TASK_ROWS: usize = TILE_ROWS;
+
+impl Kernels {
+    /// Rounds `f32` rows [`rows`, `cols`] to `bf16` tiles.
+    ///
+    /// # Panics
+    /// Panics if lengths do not fit each other.
+    pub fn pack_tiles(&self, pool: &Pool, x: &[f32], rows: usize, cols: usize, out: &mut [u8]) {
+        Source::Rows(x).check(rows, cols);
+        self.write_tiles(pool, rows, cols, out, &|row, write| write(&x[row * cols..][..cols]));
+    }
+
+    /// Writes tiles row by row: `row(index, write)` calls `write` once with the row's values.
+    pub(crate) fn write_tiles(
+        &self,
+        pool: &Pool,
+        rows: usize,
+        cols: usize,
+        out: &mut [u8],
+        row: &(dyn Fn(usize, &mut dyn FnMut(&[f32])) + Sync),
+    ) {
+        assert_eq!(out.len(), tiles_bytes(rows, cols), "tiles: wrong number of bytes");
+        let block = cols.div_ceil(TILE_VALUES) * TILE_BYTES;
+        let start = SendPointer(out.as_mut_ptr());
+        pool.run(rows.div_ceil(TASK_ROWS), &|task| {
+            for index in task * TASK_ROWS..rows.min((task + 1) * TASK_ROWS) {
+                row(index, &mut |values| {
+                    assert_eq!(values.len(), cols, "tiles: a row of another width");
+                    let at = task * block + index % TILE_ROWS * STEP_BYTES;
+                    // SAFETY: a table exists only where its instruction set does; the row is
+                    // inside `out`, whose length is checked above, and rows differ in their places.
+                    unsafe { (self.reduced.pack_row)(values, start.get().add(at)) }
+                });
+            }
+        });
+    }
+
+    /// The layer norm of each row of `x` [rows, D] as `bf16` tiles, D the length of `weight`.
+    ///
+    /// # Panics
+    /// As [`Kernels::layer_norm_f32`].
+    pub fn layer_norm_tiles(
+        &self,
+        pool: &Pool,
+        x: &[f32],
+        weight: &[f32],
+        bias: &[f32],
+        eps: f32,
+        out: &mut [u8],
+    ) {
+        let cols = weight.len();
+        assert_eq!(bias.len(), cols, "layer_norm: bias and weight differ in length");
+        let rows = if cols == 0 { 0 } else { x.len() / cols };
+        Source::Rows(x).check(rows, cols);
+        self.write_tiles(pool, rows, cols, out, &|row, write| {
+            with_scratch(cols, |normed| {
+                let row = &x[row * cols..][..cols];
+                // SAFETY: a table exists only where its instruction set does; all are `cols` long.
+                unsafe { (self.layer_norm)(row, weight, bias, eps, normed) };
+                write(normed);
+            });
+        });
+    }
+
+    /// Rounds tiles back to `f32` rows (exactly: every `bf16` is an `f32`).
+    ///
+    /// # Panics
+    /// Panics if `out` has not the tiles' number of values.
+    pub fn unpack_tiles(&self, x: &Tiles<'_>, out: &mut [f32]) {
+        assert_eq!(out.len(), x.rows() * x.cols(), "unpack: out has another length");
+        for (row, out) in out.chunks_exact_mut(x.cols().max(1)).enumerate() {
+            self.read_row(&Source::Tiles(*x), row, x.cols(), out);
+        }
+    }
+
+    /// Row `row` of `x` as `f32`.
+    pub(crate) fn read_row(&self, x: &Source<'_>, row: usize, cols: usize, out: &mut [f32]) {
+        match x {
+            Source::Rows(x) => out.copy_from_slice(&x[row * cols..][..cols]),
+            Source::Tiles(x) => {
+                assert!(row < x.rows() && cols == x.cols() && out.len() == cols);
+                // SAFETY: a table exists only where its instruction set does; the row is inside.
+                unsafe {
+                    let start = x.bytes().as_ptr().add(x.row_start(row));
+                    (self.reduced.unpack_row)(start, out);
+                }
+            }
+        }
+    }
+}
