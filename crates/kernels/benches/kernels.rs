@@ -6,7 +6,10 @@
 
 use std::time::{Duration, Instant};
 
-use altclip_kernels::{Activation, AttentionF32, GemmF32, Isa, Kernels, PackedF32, Pool};
+use altclip_kernels::{
+    Activation, AttentionBf16, AttentionF32, GemmF32, GemmReduced, Isa, Kernels, Out, PackedBf16,
+    PackedF32, PackedI8, Pool, Quantized, ReducedWeight, RowScale, Source, Tiles, tiles_bytes,
+};
 
 /// Bytes of weights to rotate through, so that they come from memory.
 const ROTATED_BYTES: usize = 192 << 20;
@@ -36,11 +39,12 @@ const PRODUCTS: [(usize, usize, usize, Activation); 14] = [
 ];
 
 /// Segments, rows of each, heads, head size, causal.
-const ATTENTIONS: [(usize, usize, usize, usize, bool); 5] = [
+const ATTENTIONS: [(usize, usize, usize, usize, bool); 6] = [
     (1, 257, 16, 64, false),
     (1, 257, 16, 80, false),
     (8, 257, 16, 64, false),
     (8, 77, 16, 64, false),
+    (32, 16, 16, 64, false),
     (8, 77, 12, 64, true),
 ];
 
@@ -95,6 +99,41 @@ impl Bench {
             layer_norm(257, 1024, kernels, pool)
         });
         self.print(kernels, pool, "peak again", peak(), before);
+        for eight_bits in [false, true] {
+            self.reduced(kernels, pool, eight_bits, before);
+        }
+    }
+
+    /// The rows of one reduced precision; its yardstick is its own instruction where there is one.
+    fn reduced(&self, kernels: &Kernels, pool: &Pool, eight_bits: bool, peak_f32: f64) {
+        let rounds = if self.test { 1_000 } else { 2_000_000 };
+        let peak = kernels.peak_reduced(eight_bits, 1).map_or(peak_f32, |operations| {
+            let seconds = self.seconds(&mut || {
+                pool.run(pool.threads(), &|_| {
+                    kernels.peak_reduced(eight_bits, rounds);
+                });
+            });
+            (operations * rounds as u64) as f64 * pool.threads() as f64 / seconds / 1e9
+        });
+        let precision = if eight_bits { "i8" } else { "bf16" };
+        for (m, k, n, activation) in PRODUCTS {
+            let name = format!("{precision} {m}×{k}×{n} {activation:?}");
+            self.row(kernels, pool, peak, &name, &|| {
+                product_reduced(m, k, n, activation, eight_bits, kernels, pool)
+            });
+        }
+        if eight_bits {
+            self.row(kernels, pool, peak, "quantize 257×4096 (1 per value)", &|| {
+                quantize(257, 4096, kernels, pool)
+            });
+            return;
+        }
+        for (segments, rows, heads, size, causal) in ATTENTIONS {
+            let name = format!("bf16 attention {segments}·{rows} rows {heads}·{size} causal={causal}");
+            self.row(kernels, pool, peak, &name, &|| {
+                attention_bf16(segments, rows, heads, size, causal, kernels, pool)
+            });
+        }
     }
 
     fn row<'a>(
@@ -123,7 +162,7 @@ impl Bench {
     /// The shortest of several runs.
     fn seconds(&self, op: &mut dyn FnMut()) -> f64 {
         op();
-        let budget = Duration::from_millis(if self.test { 0 } else { 500 });
+        let budget = Duration::from_millis(if self.test { 0 } else { 300 });
         let begin = Instant::now();
         let mut best = f64::INFINITY;
         let mut runs = 0;
@@ -166,6 +205,99 @@ fn product<'a>(
         kernels.gemm_f32(pool, &args, &mut out);
     };
     ((2 * m * k * n) as f64, Box::new(op))
+}
+
+fn product_reduced<'a>(
+    m: usize,
+    k: usize,
+    n: usize,
+    activation: Activation,
+    eight_bits: bool,
+    kernels: &'a Kernels,
+    pool: &'a Pool,
+) -> (f64, Box<dyn FnMut() + 'a>) {
+    let copies = if m <= 16 { ROTATED_BYTES / (k * n) } else { 1 };
+    let weight = values(n * k);
+    let fill = |rows: std::ops::Range<usize>, out: &mut [f32]| {
+        out.copy_from_slice(&weight[rows.start * k..rows.end * k]);
+        Ok::<(), std::convert::Infallible>(())
+    };
+    let bf16: Vec<_> = (0..if eight_bits { 0 } else { copies })
+        .filter_map(|_| PackedBf16::with_rows(pool, n, k, &fill).ok())
+        .collect();
+    let i8: Vec<_> = (0..if eight_bits { copies } else { 0 })
+        .filter_map(|_| PackedI8::with_rows(pool, n, k, None, &fill).ok())
+        .collect();
+    let (x, bias) = (values(m * k), values(n));
+    let mut tiles = vec![0; tiles_bytes(m, k)];
+    kernels.pack_tiles(pool, &x, m, k, &mut tiles);
+    let mut bytes = vec![0; Quantized::bytes_of(m, k)];
+    let mut scales = vec![RowScale::default(); m];
+    kernels.quantize(pool, &Source::Rows(&x), m, k, None, &mut bytes, &mut scales);
+    let mut out = vec![0; tiles_bytes(m, n)];
+    let mut next = 0;
+    let op = move || {
+        next = (next + 1) % copies;
+        let operands = if eight_bits {
+            let x = Quantized { bytes: &bytes, scales: &scales, cols: k };
+            ReducedWeight::I8(x, &i8[next])
+        } else {
+            ReducedWeight::Bf16(Tiles::new(&tiles, m, k), &bf16[next])
+        };
+        let args = GemmReduced { operands, bias: Some(&bias), activation, residual: None };
+        kernels.gemm_reduced(pool, &args, Out::Tiles(&mut out));
+    };
+    ((2 * m * k * n) as f64, Box::new(op))
+}
+
+fn quantize<'a>(
+    m: usize,
+    k: usize,
+    kernels: &'a Kernels,
+    pool: &'a Pool,
+) -> (f64, Box<dyn FnMut() + 'a>) {
+    let x = values(m * k);
+    let mut tiles = vec![0; tiles_bytes(m, k)];
+    kernels.pack_tiles(pool, &x, m, k, &mut tiles);
+    let mut bytes = vec![0; Quantized::bytes_of(m, k)];
+    let mut scales = vec![RowScale::default(); m];
+    let op = move || {
+        let x = Source::Tiles(Tiles::new(&tiles, m, k));
+        kernels.quantize(pool, &x, m, k, None, &mut bytes, &mut scales);
+    };
+    ((m * k) as f64, Box::new(op))
+}
+
+fn attention_bf16<'a>(
+    segments: usize,
+    rows: usize,
+    heads: usize,
+    head_size: usize,
+    causal: bool,
+    kernels: &'a Kernels,
+    pool: &'a Pool,
+) -> (f64, Box<dyn FnMut() + 'a>) {
+    let (width, all) = (heads * head_size, segments * rows);
+    let mut q = vec![0; tiles_bytes(all, width)];
+    let mut kv = vec![0; tiles_bytes(all, 2 * width)];
+    kernels.pack_tiles(pool, &values(all * width), all, width, &mut q);
+    kernels.pack_tiles(pool, &values(all * 2 * width), all, 2 * width, &mut kv);
+    let offsets: Vec<usize> = (0..=segments).map(|segment| segment * rows).collect();
+    let mut out = vec![0; tiles_bytes(all, width)];
+    let op = move || {
+        let args = AttentionBf16 {
+            q: Tiles::new(&q, all, width),
+            kv: Tiles::new(&kv, all, 2 * width),
+            query_segments: &offsets,
+            key_segments: &offsets,
+            heads,
+            head_size,
+            scale: 1.0 / (head_size as f32).sqrt(),
+            causal,
+        };
+        kernels.attention_bf16(pool, &args, &mut out);
+    };
+    ((4 * segments * rows * rows * width) as f64, Box::new(op))
 }
 
 fn attention<'a>(
