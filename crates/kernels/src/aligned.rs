@@ -88,6 +88,20 @@ fn advise_large_pages(start: *mut u8, bytes: usize) {
     let _ = (start, bytes);
 }
 
+impl Aligned<f32> {
+    /// The same memory as bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        // SAFETY: every byte of an `f32` is a byte, and the length is the same.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.len * 4) }
+    }
+
+    /// The same memory as bytes.
+    pub fn as_bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `as_bytes`, any bytes are an `f32`, and `self` is borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), self.len * 4) }
+    }
+}
+
 impl<T: Plain> Drop for Aligned<T> {
     fn drop(&mut self) {
         if self.len > 0 {

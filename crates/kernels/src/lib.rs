@@ -68,7 +68,7 @@ pub use activation::Activation;
 pub use aligned::{Aligned, Plain};
 pub use attention::AttentionF32;
 pub use dispatch::{Isa, Kernels, isa_notice};
-pub use gemm::{GemmF32, PackedF32};
+pub use gemm::{FillRows, GemmF32, PackedF32};
 pub use pool::Pool;
 pub use reduced::{
     AttentionBf16, GemmReduced, Out, PackedBf16, PackedI8, Quantized, ReducedWeight, RowScale, Source,

@@ -39,18 +39,18 @@ impl AltClipText {
     /// embeddings do not need it.
     ///
     /// # Errors
-    /// As [`Weights::matrix`].
+    /// As [`Weights::stacked_matrix`].
     pub fn new(weights: &Weights<'_>, config: &Config) -> Result<Self> {
         let width = config.bert.blocks.hidden_size;
         let pre = weights.has("transformation_pre.weight").then(|| {
             let square = [width, width];
-            Linear::new(weights, "transformation_pre", square)
+            Linear::edge(weights, "transformation_pre", square)
         });
         Ok(Self {
             roberta: weights.scope("roberta", |weights| Bert::new(&weights, &config.bert))?,
             // The norms behind the encoder have the eps of the encoder's own.
             pre_ln: LayerNorm::new(weights, "pre_LN", width, config.bert.blocks.layer_norm_eps)?,
-            transformation: Linear::new(weights, "transformation", [config.project_dim, width])?,
+            transformation: Linear::edge(weights, "transformation", [config.project_dim, width])?,
             transformation_pre: pre.transpose()?,
             pad_token_id: config.bert.pad_token_id,
         })

@@ -94,7 +94,7 @@ impl Bert {
     /// The encoder below `roberta` or `bert`.
     ///
     /// # Errors
-    /// As [`Weights::matrix`].
+    /// As [`Weights::stacked_matrix`].
     pub fn new(weights: &Weights<'_>, config: &Config) -> Result<Self> {
         let width = config.blocks.hidden_size;
         let blocks = (0..config.blocks.num_hidden_layers).map(|layer| {

@@ -24,7 +24,7 @@ impl ClipText {
     /// The tower below `text_model`.
     ///
     /// # Errors
-    /// As [`Weights::matrix`].
+    /// As [`Weights::stacked_matrix`].
     pub fn new(weights: &Weights<'_>, config: &Config) -> Result<Self> {
         let (width, eps) = (config.blocks.hidden_size, config.blocks.layer_norm_eps);
         Ok(Self {

@@ -189,7 +189,7 @@ impl TextEncoder {
         };
         let shape = [config.projection_dim, width];
         let projection =
-            config.vision.map(|_| Linear::without_bias(weights, "text_projection", &shape));
+            config.vision.map(|_| Linear::edge_without_bias(weights, "text_projection", &shape));
         Ok(Self { tower, projection: projection.transpose()? })
     }
 
@@ -228,7 +228,7 @@ impl ImageEncoder {
         let shape = [config.projection_dim, vision.blocks.hidden_size];
         Ok(Self {
             tower: weights.scope("vision_model", |weights| Vit::new(&weights, vision))?,
-            projection: Linear::without_bias(weights, "visual_projection", &shape)?,
+            projection: Linear::edge_without_bias(weights, "visual_projection", &shape)?,
         })
     }
 

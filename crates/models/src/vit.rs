@@ -28,13 +28,13 @@ impl Vit {
     /// The tower below `vision_model`.
     ///
     /// # Errors
-    /// As [`Weights::matrix`].
+    /// As [`Weights::stacked_matrix`].
     pub fn new(weights: &Weights<'_>, config: &Vision) -> Result<Self> {
         let Vision { blocks, patch_size, num_channels, .. } = *config;
         let (width, eps) = (blocks.hidden_size, blocks.layer_norm_eps);
         let patch_shape = [width, num_channels, patch_size, patch_size];
         Ok(Self {
-            patch_embedding: Linear::without_bias(
+            patch_embedding: Linear::edge_without_bias(
                 weights,
                 "embeddings.patch_embedding",
                 &patch_shape,

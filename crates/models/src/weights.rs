@@ -49,16 +49,16 @@ impl<'a> Weights<'a> {
         self.source.has(&self.name(name))
     }
 
-    /// A matrix of this shape; dimensions behind the first are flattened (a convolution kernel
+    /// A matrix of this shape where a tower begins or ends; dimensions behind the first are flattened (a convolution kernel
     /// `[D, C, Y, X]` becomes `[D, C·Y·X]`).
     ///
     /// # Errors
     /// The tensor is missing, has another shape or is not finite; here and below.
-    pub fn matrix(&self, name: &str, shape: &[usize]) -> Result<Weight> {
-        self.prepare(WeightKind::Matrix, &[name.to_owned()], shape)
+    pub fn edge(&self, name: &str, shape: &[usize]) -> Result<Weight> {
+        self.prepare(WeightKind::Edge, &[name.to_owned()], shape)
     }
 
-    /// Matrices of one shape, one below the other.
+    /// Matrices of one shape inside a tower, one below the other.
     pub fn stacked_matrix(&self, names: &[String], shape: &[usize]) -> Result<Weight> {
         self.prepare(WeightKind::Matrix, names, shape)
     }

@@ -1,6 +1,7 @@
 //! The trait that every device implements, and the short names that models call.
 
-use crate::{Activation, Error, Lookup, Op, Result, Segments, Tensor, Weight};
+use crate::{Error, Lookup, Op, Result, Segments, Tensor, Weight};
+use altclip_kernels::{PackedBf16, PackedI8};
 use altclip_report::Report;
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,6 +16,71 @@ pub trait RowSource: Send + Sync {
     /// # Errors
     /// Whatever the source has to say: an unreadable file, a number that is not finite.
     fn read_rows(&self, rows: Range<usize>, out: &mut [f32]) -> std::result::Result<(), Report>;
+
+    /// How this matrix is to be kept, where that is not the backend's own choice.
+    fn format(&self) -> Option<Format> {
+        None
+    }
+
+    /// The matrix as it was packed before, if it was.
+    ///
+    /// # Errors
+    /// As [`RowSource::read_rows`].
+    fn packed(&self) -> std::result::Result<Option<Packed>, Report> {
+        Ok(None)
+    }
+}
+
+/// Numbers per value: what the towers compute in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// Single precision: the reference's numbers.
+    #[default]
+    F32,
+    /// `bf16` weights and products, `f32` sums, norms and residuals.
+    Bf16,
+    /// 8-bit weights and products where that keeps 2 %, else `bf16`.
+    Int8,
+}
+
+impl Precision {
+    /// Every precision.
+    pub const ALL: [Precision; 3] = [Precision::F32, Precision::Bf16, Precision::Int8];
+
+    /// The name: `f32`, `bf16`, `int8`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+            Precision::Int8 => "int8",
+        }
+    }
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How one matrix is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Format {
+    /// `f32`.
+    F32,
+    /// `bf16`.
+    Bf16,
+    /// 8 bits; with factors of the inputs that move outliers into the weight.
+    Int8(Option<Arc<[f32]>>),
+}
+
+/// A matrix in the layout of the kernels, the same on every processor.
+#[derive(Clone, Debug)]
+pub enum Packed {
+    /// `bf16`.
+    Bf16(PackedBf16),
+    /// 8 bits.
+    Int8(PackedI8),
 }
 
 /// How a weight will be used, which decides how the backend prepares it.
@@ -22,6 +88,9 @@ pub trait RowSource: Send + Sync {
 pub enum WeightKind {
     /// `[N, K]`, the right side of a matrix product: read whole and packed.
     Matrix,
+    /// A matrix where a tower begins or ends: little of the work, and its errors are not evened
+    /// out by later layers, so it is never kept in 8 bits.
+    Edge,
     /// `[1, D]`: a bias, a norm's weight, a class token.
     Vector,
     /// `[V, D]`, looked up by row: read only where rows are used, so that a word table of 1 GB
@@ -93,32 +162,10 @@ pub trait Backend: Send + Sync {
 
 /// Short names for the operations, so that a model reads as its formula.
 pub trait Ops {
-    /// [`Op::Linear`] without activation and residual.
+    /// [`Op::Attention`].
     ///
     /// # Errors
     /// As [`Backend::forward`], here and below.
-    fn linear(&self, x: &Tensor, weight: &Weight, bias: Option<&Weight>) -> Result<Tensor> {
-        self.linear_act(x, weight, bias, Activation::Identity)
-    }
-    /// [`Op::Linear`] with an activation.
-    fn linear_act(
-        &self,
-        x: &Tensor,
-        weight: &Weight,
-        bias: Option<&Weight>,
-        activation: Activation,
-    ) -> Result<Tensor>;
-    /// [`Op::Linear`] plus a residual.
-    fn linear_add(
-        &self,
-        x: &Tensor,
-        weight: &Weight,
-        bias: Option<&Weight>,
-        residual: &Tensor,
-    ) -> Result<Tensor>;
-    /// [`Op::LayerNorm`].
-    fn layer_norm(&self, x: &Tensor, weight: &Weight, bias: &Weight, eps: f32) -> Result<Tensor>;
-    /// [`Op::Attention`].
     fn attention(
         &self,
         q: &Tensor,
@@ -139,47 +186,6 @@ pub trait Ops {
 }
 
 impl<B: Backend + ?Sized> Ops for B {
-    fn linear_act(
-        &self,
-        x: &Tensor,
-        weight: &Weight,
-        bias: Option<&Weight>,
-        activation: Activation,
-    ) -> Result<Tensor> {
-        self.forward(&Op::Linear {
-            x: x.clone(),
-            weight: weight.clone(),
-            bias: bias.cloned(),
-            activation,
-            residual: None,
-        })
-    }
-
-    fn linear_add(
-        &self,
-        x: &Tensor,
-        weight: &Weight,
-        bias: Option<&Weight>,
-        residual: &Tensor,
-    ) -> Result<Tensor> {
-        self.forward(&Op::Linear {
-            x: x.clone(),
-            weight: weight.clone(),
-            bias: bias.cloned(),
-            activation: Activation::Identity,
-            residual: Some(residual.clone()),
-        })
-    }
-
-    fn layer_norm(&self, x: &Tensor, weight: &Weight, bias: &Weight, eps: f32) -> Result<Tensor> {
-        self.forward(&Op::LayerNorm {
-            x: x.clone(),
-            weight: weight.clone(),
-            bias: bias.clone(),
-            eps,
-        })
-    }
-
     fn attention(
         &self,
         q: &Tensor,

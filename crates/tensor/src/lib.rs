@@ -27,8 +27,12 @@ mod handle;
 mod op;
 mod segments;
 
-pub use altclip_kernels::{Activation, Isa, Kernels, isa_notice};
-pub use backend::{Backend, Grads, Ops, RowSource, Saved, WeightKind};
+pub use altclip_kernels::{
+    Activation, Isa, Kernels, PackedBf16, PackedI8, WeightBytes, isa_notice,
+};
+pub use backend::{
+    Backend, Format, Grads, Ops, Packed, Precision, RowSource, Saved, WeightKind,
+};
 pub use counting::{Count, Counting};
 pub use cpu::CpuBackend;
 pub use error::Error;

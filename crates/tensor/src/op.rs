@@ -28,6 +28,9 @@ pub enum Op {
         activation: Activation,
         /// `[T, N]`
         residual: Option<Tensor>,
+        /// The result feeds only products and attention, so a backend may keep it in the precision
+        /// of the weight.
+        compact: bool,
     },
     /// `(x − mean) / sqrt(variance + eps) · weight + bias` over each row of `[T, D]`.
     LayerNorm {
@@ -39,6 +42,8 @@ pub enum Op {
         bias: Weight,
         /// Inside the square root.
         eps: f32,
+        /// As in [`Op::Linear`], in the precision of the backend.
+        compact: bool,
     },
     /// `softmax(q · kᵀ / sqrt(head size)) · v` for each head and segment: `[Tq, D]`.
     ///

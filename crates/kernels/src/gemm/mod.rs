@@ -21,8 +21,8 @@
 mod packed;
 mod tile;
 
-pub use packed::PackedF32;
-pub(crate) use packed::{pack_panel, panel_width};
+pub use packed::{FillRows, PackedF32};
+pub(crate) use packed::{for_panels, pack_panel, panel_width};
 pub(crate) use tile::{FinishArgs, TileArgs, finish, peak, tile};
 
 use crate::Pool;

@@ -11,8 +11,10 @@
 
 use std::convert::Infallible;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
-use crate::aligned::AlignedF32;
+use crate::Pool;
+use crate::aligned::{AlignedF32, Plain};
 use crate::arch::generic::LANES;
 use crate::dispatch::Isa;
 
@@ -38,7 +40,7 @@ impl PackedF32 {
     /// Panics if `weight` has not `n · k` values.
     pub fn pack(isa: Isa, weight: &[f32], n: usize, k: usize) -> PackedF32 {
         assert_eq!(weight.len(), n * k, "pack: weight has not n · k values");
-        let filled = Self::with_rows(isa, n, k, &mut |rows: Range<usize>, out: &mut [f32]| {
+        let filled = Self::with_rows(&Pool::new(1), isa, n, k, &|rows, out: &mut [f32]| {
             out.copy_from_slice(&weight[rows.start * k..rows.end * k]);
             Ok::<(), Infallible>(())
         });
@@ -50,33 +52,29 @@ impl PackedF32 {
 
     /// Packs a weight [`n`, `k`] that `fill` gives in pieces, so that a large one is never held
     /// twice: `fill(rows, out)` writes the rows `rows` into `out` [rows, `k`]. It is called with
-    /// runs of some 16 to 64 rows, in order, which together are `0..n`.
+    /// runs of some 16 to 64 rows, which together are `0..n`, from the threads of `pool`.
     ///
     /// # Errors
-    /// The first error of `fill`, as it is.
+    /// An error of `fill`, as it is.
     ///
     /// # Panics
     /// Panics if `n · k` values are more than can be addressed.
-    #[allow(clippy::type_complexity, reason = "an alias would hide what the closure takes")]
-    pub fn with_rows<E>(
+    pub fn with_rows<E: Send>(
+        pool: &Pool,
         isa: Isa,
         n: usize,
         k: usize,
-        fill: &mut dyn FnMut(Range<usize>, &mut [f32]) -> Result<(), E>,
+        fill: FillRows<'_, E>,
     ) -> Result<PackedF32, E> {
         let width = isa.panel_width();
         let len = n.checked_next_multiple_of(LANES).and_then(|n| n.checked_mul(k));
         let len = len.expect("a weight larger than the address space; this is a bug");
         let mut panels = AlignedF32::zeros(len);
-        let mut rows = vec![0.0; width.min(n) * k];
-        for start in (0..n).step_by(width) {
-            let count = width.min(n - start);
-            let rows = &mut rows[..count * k];
-            fill(start..start + count, rows)?;
-            let panel = &mut panels[start * k..];
+        for_panels(pool, (n, k, width), width * k, &mut panels, fill, &|_, rows, panel| {
+            let count = rows.len() / k.max(1);
             let row = |index: usize| &rows[index * k..][..k];
             pack_panel(&row, count, k, panel, count.next_multiple_of(LANES));
-        }
+        })?;
         Ok(PackedF32 { isa, n, k, panels })
     }
 
@@ -119,6 +117,43 @@ impl PackedF32 {
         let width = panel_width(self.isa.panel_width(), self.n, start);
         (&self.panels[start * self.k..][..width * self.k], width)
     }
+}
+
+/// Gives the rows of a weight: `fill(rows, out)` writes the rows `rows` into `out` [rows, K].
+pub type FillRows<'a, E> = &'a (dyn Fn(Range<usize>, &mut [f32]) -> Result<(), E> + Sync);
+
+/// Reads a weight [n, k] in runs of `width` rows, in parallel, and calls `write(first row, rows,
+/// panel)` for each; the panels, of `panel_len` values, lie one after the other in `out`.
+#[allow(clippy::type_complexity, reason = "an alias would hide what the closure takes")]
+pub(crate) fn for_panels<T: Plain, E: Send>(
+    pool: &Pool,
+    (n, k, width): (usize, usize, usize),
+    panel_len: usize,
+    out: &mut [T],
+    fill: FillRows<'_, E>,
+    write: &(dyn Fn(usize, &mut [f32], &mut [T]) + Sync),
+) -> Result<(), E> {
+    let failed = Mutex::new(None);
+    let panels = n.div_ceil(width);
+    let slots: Vec<Mutex<&mut [T]>> = out.chunks_mut(panel_len.max(1)).map(Mutex::new).collect();
+    pool.run(panels, &|task| {
+        let first = task * width;
+        let count = width.min(n - first);
+        let mut rows = vec![0.0; count * k];
+        match fill(first..first + count, &mut rows) {
+            Ok(()) => {
+                // A weight without columns has no panels to write.
+                if let Some(slot) = slots.get(task) {
+                    let mut panel = slot.lock().unwrap_or_else(PoisonError::into_inner);
+                    write(first, &mut rows, &mut panel);
+                }
+            }
+            Err(error) => {
+                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            }
+        }
+    });
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
 /// The width of the panel that begins at row `start` of `n`: `full`, or what the rest needs.

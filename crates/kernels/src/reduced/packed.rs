@@ -1,13 +1,12 @@
 //! Weights in panels of 32 columns.
 
-use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{PANEL_COLS, PANEL_STEP_BYTES, STEP_BYTES};
 use crate::Pool;
 use crate::aligned::Aligned;
 use crate::arch::generic::round_to_bf16;
-use crate::elementwise::SendPointer;
+use crate::gemm::{FillRows, for_panels};
 
 /// The bytes of a packed weight: made here, or lying in a mapped file.
 #[derive(Clone)]
@@ -35,9 +34,6 @@ impl std::fmt::Debug for WeightBytes {
     }
 }
 
-/// Gives the rows of a weight: `fill(rows, out)` writes the rows `rows` into `out` [rows, K].
-pub type FillRows<'a, E> = &'a (dyn Fn(Range<usize>, &mut [f32]) -> Result<(), E> + Sync);
-
 /// A weight [N, K] in `bf16`.
 #[derive(Clone, Debug)]
 pub struct PackedBf16 {
@@ -58,13 +54,15 @@ impl PackedBf16 {
         fill: FillRows<'_, E>,
     ) -> Result<PackedBf16, E> {
         let mut bytes = Aligned::zeros(Self::bytes_of(n, k));
-        let panel_bytes = Self::steps_of(k) * PANEL_STEP_BYTES;
-        for_panels(pool, n, k, panel_bytes, &mut bytes, fill, &|_, column, row, panel| {
-            for (at, pair) in row.chunks(2).enumerate() {
-                let place = place(at) + column * 4;
-                for (half, &value) in pair.iter().enumerate() {
-                    let bits = round_to_bf16(value).to_le_bytes();
-                    panel[place + 2 * half..][..2].copy_from_slice(&bits);
+        let panel_len = Self::steps_of(k) * PANEL_STEP_BYTES;
+        for_panels(pool, (n, k, PANEL_COLS), panel_len, &mut bytes, fill, &|_, rows, panel| {
+            for (column, row) in rows.chunks_exact(k.max(1)).enumerate() {
+                for (at, pair) in row.chunks(2).enumerate() {
+                    let place = place(at) + column * 4;
+                    for (half, &value) in pair.iter().enumerate() {
+                        let bits = round_to_bf16(value).to_le_bytes();
+                        panel[place + 2 * half..][..2].copy_from_slice(&bits);
+                    }
                 }
             }
         })?;
@@ -151,25 +149,22 @@ impl PackedI8 {
     ) -> Result<PackedI8, E> {
         assert!(smoothing.as_ref().is_none_or(|factors| factors.len() == k));
         let mut bytes = Aligned::zeros(Self::bytes_of(n, k));
-        let panel_bytes = Self::steps_of(k) * PANEL_STEP_BYTES;
-        let columns: Vec<std::sync::Mutex<Column>> =
-            (0..n).map(|_| std::sync::Mutex::default()).collect();
+        let panel_len = Self::steps_of(k) * PANEL_STEP_BYTES;
+        let padded = n.next_multiple_of(PANEL_COLS);
+        let columns = Mutex::new(vec![Column::default(); padded]);
         let factors = smoothing.as_deref();
-        for_panels(pool, n, k, panel_bytes, &mut bytes, fill, &|n, column, row, panel| {
-            if let Some(factors) = factors {
-                row.iter_mut().zip(factors).for_each(|(w, factor)| *w /= factor);
-            }
-            let quantised = quantise_column(row, column, panel);
-            if let Ok(mut slot) = columns[n].lock() {
-                *slot = quantised;
+        for_panels(pool, (n, k, PANEL_COLS), panel_len, &mut bytes, fill, &|first, rows, panel| {
+            for (column, row) in rows.chunks_exact_mut(k.max(1)).enumerate() {
+                if let Some(factors) = factors {
+                    row.iter_mut().zip(factors).for_each(|(w, factor)| *w /= factor);
+                }
+                let quantised = quantise_column(row, column, panel);
+                let mut columns = columns.lock().unwrap_or_else(PoisonError::into_inner);
+                columns[first + column] = quantised;
             }
         })?;
-        let padded = n.next_multiple_of(PANEL_COLS);
-        let (mut scales, mut sums) = (vec![0.0; padded], vec![0; padded]);
-        for ((scale, sum), column) in scales.iter_mut().zip(&mut sums).zip(columns) {
-            let column = column.into_inner().unwrap_or_default();
-            (*scale, *sum) = (column.scale, column.sum);
-        }
+        let columns = columns.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let (scales, sums) = columns.iter().map(|column| (column.scale, column.sum)).unzip();
         Ok(PackedI8 { n, k, bytes: WeightBytes::Owned(Arc::new(bytes)), scales, sums, smoothing })
     }
 
@@ -260,42 +255,4 @@ fn quantise_column(row: &[f32], column: usize, panel: &mut [u8]) -> Column {
         }
     }
     Column { scale, sum }
-}
-
-/// Reads a weight panel by panel, in parallel, and calls `write(n, column, row, panel)` for each of
-/// its rows.
-#[allow(clippy::type_complexity, reason = "an alias would hide what the closure takes")]
-fn for_panels<E: Send>(
-    pool: &Pool,
-    n: usize,
-    k: usize,
-    panel_bytes: usize,
-    bytes: &mut [u8],
-    fill: FillRows<'_, E>,
-    write: &(dyn Fn(usize, usize, &mut [f32], &mut [u8]) + Sync),
-) -> Result<(), E> {
-    let failed = std::sync::Mutex::new(None);
-    let start = SendPointer(bytes.as_mut_ptr());
-    let panels = n.div_ceil(PANEL_COLS);
-    assert_eq!(bytes.len(), panels * panel_bytes);
-    pool.run(panels, &|task| {
-        let first = task * PANEL_COLS;
-        let count = PANEL_COLS.min(n - first);
-        let mut rows = vec![0.0; count * k];
-        if let Err(error) = fill(first..first + count, &mut rows) {
-            if let Ok(mut failed) = failed.lock() {
-                failed.get_or_insert(error);
-            }
-            return;
-        }
-        // SAFETY: the panel is inside `bytes`, whose length is checked above, and each task has
-        // its own.
-        let panel = unsafe {
-            std::slice::from_raw_parts_mut(start.get().add(task * panel_bytes), panel_bytes)
-        };
-        for (column, row) in rows.chunks_exact_mut(k.max(1)).enumerate() {
-            write(first + column, column, row, panel);
-        }
-    });
-    failed.into_inner().unwrap_or_default().map_or(Ok(()), Err)
 }

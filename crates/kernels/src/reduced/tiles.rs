@@ -222,7 +222,10 @@ impl Kernels {
     }
 
     /// Row `row` of `x` as `f32`.
-    pub(crate) fn read_row(&self, x: &Source<'_>, row: usize, cols: usize, out: &mut [f32]) {
+    ///
+    /// # Panics
+    /// Panics if there is no such row, or `out` has not `cols` values.
+    pub fn read_row(&self, x: &Source<'_>, row: usize, cols: usize, out: &mut [f32]) {
         match x {
             Source::Rows(x) => out.copy_from_slice(&x[row * cols..][..cols]),
             Source::Tiles(x) => {

@@ -3,7 +3,7 @@
 use super::Linear;
 use crate::Result;
 use crate::weights::Weights;
-use altclip_tensor::{Backend, Ops, Segments, Tensor};
+use altclip_tensor::{Activation, Backend, Ops, Segments, Tensor};
 
 /// How a file names the four maps.
 pub struct AttentionNames {
@@ -39,7 +39,7 @@ impl SelfAttention {
     /// Four maps `[width, width]`.
     ///
     /// # Errors
-    /// As [`Weights::matrix`].
+    /// As [`Weights::stacked_matrix`].
     pub fn new(
         weights: &Weights<'_>,
         names: &AttentionNames,
@@ -67,8 +67,8 @@ impl SelfAttention {
         residual: &Tensor,
         mask: &Mask<'_>,
     ) -> Result<Tensor> {
-        let q = self.query.forward(b, x_q)?;
-        let kv = self.key_value.forward(b, x_kv)?; // [Tk, 2 D]
+        let q = self.query.forward_inner(b, x_q, Activation::Identity)?;
+        let kv = self.key_value.forward_inner(b, x_kv, Activation::Identity)?; // [Tk, 2 D]
         let mixed = b.attention(&q, &kv, self.heads, mask.queries, mask.keys, mask.causal)?;
         self.output.forward_add(b, &mixed, residual)
     }

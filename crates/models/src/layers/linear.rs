@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::weights::Weights;
-use altclip_tensor::{Activation, Backend, Ops, Tensor, Weight};
+use altclip_tensor::{Activation, Backend, Op, Tensor, Weight};
 
 /// `y = activation(x · weightᵀ + bias)`.
 pub struct Linear {
@@ -14,7 +14,7 @@ impl Linear {
     /// `{name}.weight` `[n, k]` and `{name}.bias` `[n]`.
     ///
     /// # Errors
-    /// As [`Weights::matrix`], here and below.
+    /// As [`Weights::stacked_matrix`], here and below.
     pub fn new(weights: &Weights<'_>, name: &str, [n, k]: [usize; 2]) -> Result<Self> {
         Self::stacked(weights, &[name], [n, k])
     }
@@ -28,32 +28,62 @@ impl Linear {
         })
     }
 
-    /// `{name}.weight` of this shape, without bias; dimensions behind the first are flattened.
-    pub fn without_bias(weights: &Weights<'_>, name: &str, shape: &[usize]) -> Result<Self> {
-        Ok(Self { weight: weights.matrix(&format!("{name}.weight"), shape)?, bias: None })
+    /// As [`Linear::new`], where a tower begins or ends.
+    pub fn edge(weights: &Weights<'_>, name: &str, [n, k]: [usize; 2]) -> Result<Self> {
+        Ok(Self {
+            weight: weights.edge(&format!("{name}.weight"), &[n, k])?,
+            bias: Some(weights.vector(&format!("{name}.bias"), n)?),
+        })
+    }
+
+    /// `{name}.weight` of this shape where a tower begins or ends, without bias; dimensions behind
+    /// the first are flattened.
+    pub fn edge_without_bias(weights: &Weights<'_>, name: &str, shape: &[usize]) -> Result<Self> {
+        Ok(Self { weight: weights.edge(&format!("{name}.weight"), shape)?, bias: None })
     }
 
     /// `[T, K]` to `[T, N]`.
     ///
     /// # Errors
-    /// As [`Backend::forward`], here and below.
+    /// As [`Backend::forward`].
     pub fn forward(&self, b: &dyn Backend, x: &Tensor) -> Result<Tensor> {
-        self.forward_act(b, x, Activation::Identity)
+        self.run(b, x, Activation::Identity, None, false)
     }
 
-    /// With an activation behind it.
-    pub fn forward_act(
+    /// With an activation behind it; the result feeds only products and attention.
+    ///
+    /// # Errors
+    /// As [`Backend::forward`], here and below.
+    pub fn forward_inner(
         &self,
         b: &dyn Backend,
         x: &Tensor,
         activation: Activation,
     ) -> Result<Tensor> {
-        Ok(b.linear_act(x, &self.weight, self.bias.as_ref(), activation)?)
+        self.run(b, x, activation, None, true)
     }
 
     /// With a residual added.
     pub fn forward_add(&self, b: &dyn Backend, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
-        Ok(b.linear_add(x, &self.weight, self.bias.as_ref(), residual)?)
+        self.run(b, x, Activation::Identity, Some(residual), false)
+    }
+
+    fn run(
+        &self,
+        b: &dyn Backend,
+        x: &Tensor,
+        activation: Activation,
+        residual: Option<&Tensor>,
+        compact: bool,
+    ) -> Result<Tensor> {
+        Ok(b.forward(&Op::Linear {
+            x: x.clone(),
+            weight: self.weight.clone(),
+            bias: self.bias.clone(),
+            activation,
+            residual: residual.cloned(),
+            compact,
+        })?)
     }
 }
 
@@ -80,8 +110,23 @@ impl LayerNorm {
     /// `[T, D]` to `[T, D]`.
     ///
     /// # Errors
-    /// As [`Backend::forward`].
+    /// As [`Backend::forward`], here and below.
     pub fn forward(&self, b: &dyn Backend, x: &Tensor) -> Result<Tensor> {
-        Ok(b.layer_norm(x, &self.weight, &self.bias, self.eps)?)
+        self.run(b, x, false)
+    }
+
+    /// The same where the result feeds only products.
+    pub fn forward_inner(&self, b: &dyn Backend, x: &Tensor) -> Result<Tensor> {
+        self.run(b, x, true)
+    }
+
+    fn run(&self, b: &dyn Backend, x: &Tensor, compact: bool) -> Result<Tensor> {
+        Ok(b.forward(&Op::LayerNorm {
+            x: x.clone(),
+            weight: self.weight.clone(),
+            bias: self.bias.clone(),
+            eps: self.eps,
+            compact,
+        })?)
     }
 }

@@ -16,7 +16,7 @@ impl Mlp {
     /// Maps `[intermediate, width]` and back.
     ///
     /// # Errors
-    /// As [`Weights::matrix`].
+    /// As [`Weights::stacked_matrix`].
     pub fn new(
         weights: &Weights<'_>,
         [fc1, fc2]: [&str; 2],
@@ -35,7 +35,7 @@ impl Mlp {
     /// # Errors
     /// As [`Backend::forward`].
     pub fn forward(&self, b: &dyn Backend, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
-        let hidden = self.fc1.forward_act(b, x, self.activation)?; // [T, F]
+        let hidden = self.fc1.forward_inner(b, x, self.activation)?; // [T, F]
         self.fc2.forward_add(b, &hidden, residual)
     }
 }

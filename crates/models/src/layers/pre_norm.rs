@@ -26,7 +26,7 @@ impl PreNormBlock {
     /// The blocks `{name}.0 … {name}.{L − 1}` of a tower.
     ///
     /// # Errors
-    /// As [`Weights::matrix`].
+    /// As [`Weights::stacked_matrix`].
     pub fn stack(weights: &Weights<'_>, name: &str, config: &Transformer) -> Result<Vec<Self>> {
         (0..config.num_hidden_layers)
             .map(|layer| {
@@ -61,10 +61,10 @@ impl PreNormBlock {
         segments: &Segments,
         causal: bool,
     ) -> Result<Tensor> {
-        let normed = self.layer_norm1.forward(b, x)?;
+        let normed = self.layer_norm1.forward_inner(b, x)?;
         let mask = Mask { queries: segments, keys: segments, causal };
         let h = self.attention.forward(b, (&normed, &normed), x, &mask)?;
-        self.mlp.forward(b, &self.layer_norm2.forward(b, &h)?, &h)
+        self.mlp.forward(b, &self.layer_norm2.forward_inner(b, &h)?, &h)
     }
 
     /// One row of each segment, the only one that is needed behind the last block: `[T, D]` to
@@ -76,7 +76,7 @@ impl PreNormBlock {
         segments: &Segments,
         rows: &Arc<[u32]>,
     ) -> Result<Tensor> {
-        let normed = self.layer_norm1.forward(b, x)?;
+        let normed = self.layer_norm1.forward_inner(b, x)?;
         let one_each = Segments::uniform(rows.len(), 1);
         let mask = Mask { queries: &one_each, keys: segments, causal: false };
         let h = self.attention.forward(
@@ -85,6 +85,6 @@ impl PreNormBlock {
             &b.rows(x, rows)?,
             &mask,
         )?;
-        self.mlp.forward(b, &self.layer_norm2.forward(b, &h)?, &h)
+        self.mlp.forward(b, &self.layer_norm2.forward_inner(b, &h)?, &h)
     }
 }

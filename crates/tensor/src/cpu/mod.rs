@@ -2,26 +2,29 @@
 
 mod backward;
 mod buffers;
+mod reduced;
 mod weights;
 
 use crate::{
-    Backend, Error, Grads, Lookup, Op, Result, RowSource, Saved, Segments, Tensor, Weight,
-    WeightKind,
+    Backend, Error, Grads, Lookup, Op, Packed, Precision, Result, RowSource, Saved, Segments, Tensor,
+    Weight, WeightKind,
 };
-use altclip_kernels::{AttentionF32, GemmF32, Isa, Kernels, PackedF32, Pool};
-use buffers::{Buffer, Buffers};
+use altclip_kernels::{AttentionBf16, AttentionF32, GemmF32, Isa, Kernels, PackedF32, Pool};
+use buffers::{Buffer, Buffers, TileBuffer};
+use std::ops::Deref;
 use std::sync::Arc;
-use weights::{Table, Vector};
+use weights::{Matrix, Preparation, Table, Vector};
 
 /// The CPU, with its own threads and its own pool of buffers.
 ///
 /// # Numerics
-/// f32 throughout. Results do not depend on the number of threads, on the batch, or on the
-/// instruction set.
+/// Results do not depend on the number of threads or on the batch. In f32 they do not depend on the
+/// instruction set either; in `bf16` the instruction decides how terms are grouped.
 pub struct CpuBackend {
     kernels: &'static Kernels,
     pool: Pool,
     buffers: Arc<Buffers>,
+    precision: Precision,
 }
 
 impl CpuBackend {
@@ -32,7 +35,38 @@ impl CpuBackend {
 
     /// A backend with the kernels of one instruction set, for tests and comparisons.
     pub fn with_kernels(threads: usize, kernels: &'static Kernels) -> Self {
-        Self { kernels, pool: Pool::new(threads.max(1)), buffers: Arc::default() }
+        Self {
+            kernels,
+            pool: Pool::new(threads.max(1)),
+            buffers: Arc::default(),
+            precision: Precision::F32,
+        }
+    }
+
+    /// The same backend, which prepares matrices in this precision and keeps compact results in
+    /// `bf16` unless it is f32.
+    #[must_use]
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
+    }
+
+    /// The precision of matrices whose source does not ask for another.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// A matrix as it is packed, for a file; `None` for other weights and for f32.
+    pub fn packed<'w>(&self, weight: &'w Weight) -> Option<&'w Packed> {
+        match weight.storage::<Matrix>()? {
+            Matrix::F32(_) => None,
+            Matrix::Reduced(packed) => Some(packed),
+        }
+    }
+
+    /// The kernels and threads, for measurements.
+    pub fn kernels(&self) -> (&'static Kernels, &Pool) {
+        (self.kernels, &self.pool)
     }
 
     /// The instruction set in use.
@@ -50,8 +84,14 @@ impl CpuBackend {
         op: &'static str,
         what: &'static str,
         tensor: &'t Tensor,
-    ) -> Result<&'t [f32]> {
-        tensor.storage::<Buffer>().map(Buffer::as_slice).ok_or(Error::ForeignHandle { op, what })
+    ) -> Result<Numbers<'t>> {
+        if let Some(buffer) = tensor.storage::<Buffer>() {
+            return Ok(Numbers::Kept(buffer.as_slice()));
+        }
+        let tiles = tensor.storage::<TileBuffer>().ok_or(Error::ForeignHandle { op, what })?;
+        let mut numbers = self.buffers.take(tensor.rows() * tensor.cols());
+        self.kernels.unpack_tiles(&tiles.tiles(), numbers.as_mut_slice());
+        Ok(Numbers::Unpacked(numbers))
     }
 
     /// A new tensor whose numbers `fill` writes; every one of them must be written.
@@ -67,28 +107,35 @@ impl CpuBackend {
     }
 
     fn linear(&self, op: &Op) -> Result<Tensor> {
-        let Op::Linear { x, weight, bias, activation, residual } = op else {
+        let Op::Linear { x, weight, bias, activation, residual, compact } = op else {
             unreachable!("dispatched by kind")
         };
-        let packed = stored::<PackedF32>("linear", "weight", weight)?;
-        fits("linear", "width of x", packed.k(), x.cols())?;
-        let bias =
-            bias.as_ref().map(|bias| vector("linear", "bias", bias, packed.n())).transpose()?;
+        let matrix = stored::<Matrix>("linear", "weight", weight)?;
+        let [n, k] = matrix.shape();
+        fits("linear", "width of x", k, x.cols())?;
+        let bias = bias.as_ref().map(|bias| vector("linear", "bias", bias, n)).transpose()?;
         if let Some(residual) = residual {
             fits("linear", "rows of the residual", x.rows(), residual.rows())?;
-            fits("linear", "width of the residual", packed.n(), residual.cols())?;
+            fits("linear", "width of the residual", n, residual.cols())?;
         }
+        let residual =
+            residual.as_ref().map(|r| self.numbers("linear", "residual", r)).transpose()?;
+        let residual = residual.as_deref();
+        let packed = match matrix {
+            Matrix::F32(packed) => packed,
+            Matrix::Reduced(weight) => {
+                let extras = reduced::Extras { bias, activation: *activation, residual };
+                return self.linear_reduced(x, weight, n, &extras, *compact);
+            }
+        };
         let args = GemmF32 {
-            x: self.numbers("linear", "x", x)?,
+            x: &self.numbers("linear", "x", x)?,
             x_stride: x.cols(),
             m: x.rows(),
             weight: packed,
             bias,
             activation: *activation,
-            residual: residual
-                .as_ref()
-                .map(|r| self.numbers("linear", "residual", r))
-                .transpose()?,
+            residual,
         };
         self.produce(x.rows(), packed.n(), |out| {
             self.kernels.gemm_f32(&self.pool, &args, out);
@@ -96,10 +143,21 @@ impl CpuBackend {
         })
     }
 
-    fn layer_norm(&self, x: &Tensor, weight: &Weight, bias: &Weight, eps: f32) -> Result<Tensor> {
+    fn layer_norm(
+        &self,
+        x: &Tensor,
+        (weight, bias): (&Weight, &Weight),
+        eps: f32,
+        compact: bool,
+    ) -> Result<Tensor> {
         let weight = vector("layer_norm", "weight", weight, x.cols())?;
         let bias = vector("layer_norm", "bias", bias, x.cols())?;
-        let numbers = self.numbers("layer_norm", "x", x)?;
+        let numbers = &*self.numbers("layer_norm", "x", x)?;
+        if compact && self.precision != Precision::F32 {
+            return Ok(self.produce_tiles(x.rows(), x.cols(), |out| {
+                self.kernels.layer_norm_tiles(&self.pool, numbers, weight, bias, eps, out);
+            }));
+        }
         self.produce(x.rows(), x.cols(), |out| {
             self.kernels.layer_norm_f32(&self.pool, numbers, weight, bias, eps, out);
             Ok(())
@@ -120,10 +178,27 @@ impl CpuBackend {
         fits(OP, "rows of the keys", keys.rows(), kv.rows())?;
         fits(OP, "number of key segments", queries.len(), keys.len())?;
         fits(OP, "remainder of width by heads", 0, if heads == 0 { 1 } else { width % heads })?;
-        let kv_numbers = self.numbers(OP, "kv", kv)?;
         let head_size = width / heads;
+        if let (Some(q_tiles), Some(kv_tiles)) =
+            (q.storage::<TileBuffer>(), kv.storage::<TileBuffer>())
+        {
+            let args = AttentionBf16 {
+                q: q_tiles.tiles(),
+                kv: kv_tiles.tiles(),
+                query_segments: queries.offsets(),
+                key_segments: keys.offsets(),
+                heads,
+                head_size,
+                scale: 1.0 / (head_size as f32).sqrt(),
+                causal,
+            };
+            return Ok(self.produce_tiles(q.rows(), width, |out| {
+                self.kernels.attention_bf16(&self.pool, &args, out);
+            }));
+        }
+        let kv_numbers = &*self.numbers(OP, "kv", kv)?;
         let args = AttentionF32 {
-            q: self.numbers(OP, "q", q)?,
+            q: &self.numbers(OP, "q", q)?,
             q_stride: width,
             k: kv_numbers,
             k_stride: kv.cols(),
@@ -173,16 +248,15 @@ impl CpuBackend {
     }
 
     fn rows(&self, x: &Tensor, rows: &[u32]) -> Result<Tensor> {
-        let (numbers, cols) = (self.numbers("rows", "x", x)?, x.cols());
+        let source = self.source("rows", "x", x)?;
+        let cols = x.cols();
         self.produce(rows.len(), cols, |out| {
             for (out, &row) in out.chunks_exact_mut(cols.max(1)).zip(rows) {
                 let row = row as usize;
-                let from = numbers.get(row * cols..(row + 1) * cols);
-                out.copy_from_slice(from.ok_or(Error::RowOutOfRange {
-                    op: "rows",
-                    row,
-                    rows: x.rows(),
-                })?);
+                if row >= x.rows() {
+                    return Err(Error::RowOutOfRange { op: "rows", row, rows: x.rows() });
+                }
+                self.kernels.read_row(&source, row, cols, out);
             }
             Ok(())
         })
@@ -197,7 +271,7 @@ impl CpuBackend {
     ) -> Result<Tensor> {
         fits("patches", "numbers of a picture", channels * height * width, pixels.cols())?;
         fits("patches", "remainder of a patch side of zero", 0, usize::from(patch == 0))?;
-        let numbers = self.numbers("patches", "pixels", pixels)?;
+        let numbers = &*self.numbers("patches", "pixels", pixels)?;
         let (down, across) = (height / patch, width / patch);
         let cols = channels * patch * patch;
         self.produce(pixels.rows() * down * across, cols, |out| {
@@ -222,7 +296,7 @@ impl CpuBackend {
         let positions = stored::<Table>(OP, "positions", positions)?.whole()?;
         fits(OP, "width of the positions", tokens * cols, positions.len())?;
         fits(OP, "patches of the last picture", 0, x.rows() % (tokens - 1).max(1))?;
-        let numbers = self.numbers(OP, "x", x)?;
+        let numbers = &*self.numbers(OP, "x", x)?;
         let pictures = x.rows() / (tokens - 1).max(1);
         self.produce(pictures * tokens, cols, |out| {
             for (row, out) in out.chunks_exact_mut(cols).enumerate() {
@@ -244,12 +318,12 @@ impl CpuBackend {
         fits("similarity", "width of b", a.cols(), b.cols())?;
         let packed = PackedF32::pack(
             self.kernels.isa(),
-            self.numbers("similarity", "b", b)?,
+            &self.numbers("similarity", "b", b)?,
             b.rows(),
             b.cols(),
         );
         let args = GemmF32 {
-            x: self.numbers("similarity", "a", a)?,
+            x: &self.numbers("similarity", "a", a)?,
             x_stride: a.cols(),
             m: a.rows(),
             weight: &packed,
@@ -279,7 +353,8 @@ impl Backend for CpuBackend {
     }
 
     fn weight(&self, kind: WeightKind, source: Arc<dyn RowSource>) -> Result<Weight> {
-        weights::prepare(self.kernels.isa(), kind, source)
+        let (isa, pool, precision) = (self.kernels.isa(), &self.pool, self.precision);
+        Preparation { isa, pool, precision }.weight(kind, source)
     }
 
     fn read(&self, tensor: &Tensor) -> Result<Vec<f32>> {
@@ -289,7 +364,9 @@ impl Backend for CpuBackend {
     fn forward(&self, op: &Op) -> Result<Tensor> {
         match op {
             Op::Linear { .. } => self.linear(op),
-            Op::LayerNorm { x, weight, bias, eps } => self.layer_norm(x, weight, bias, *eps),
+            Op::LayerNorm { x, weight, bias, eps, compact } => {
+                self.layer_norm(x, (weight, bias), *eps, *compact)
+            }
             Op::Attention { q, kv, heads, queries, keys, causal } => {
                 self.attention((q, kv), *heads, (queries, keys), *causal)
             }
@@ -300,7 +377,7 @@ impl Backend for CpuBackend {
             }
             Op::ClassToken { x, class, positions } => self.class_token(x, class, positions),
             Op::L2Normalize { x } => {
-                let numbers = self.numbers("l2_normalize", "x", x)?;
+                let numbers = &*self.numbers("l2_normalize", "x", x)?;
                 self.produce(x.rows(), x.cols(), |out| {
                     self.kernels.l2_normalize_rows(&self.pool, numbers, x.cols(), out);
                     Ok(())
@@ -312,7 +389,7 @@ impl Backend for CpuBackend {
                 fits("add", "width of b", a.cols(), b.cols())?;
                 let (left, right) = (self.numbers("add", "a", a)?, self.numbers("add", "b", b)?);
                 self.produce(a.rows(), a.cols(), |out| {
-                    self.kernels.add(&self.pool, left, right, out);
+                    self.kernels.add(&self.pool, &left, &right, out);
                     Ok(())
                 })
             }
@@ -325,6 +402,23 @@ impl Backend for CpuBackend {
 
     fn backward(&self, op: &Op, saved: &Saved, grad: &Tensor) -> Result<Grads> {
         self.gradients(op, saved, grad)
+    }
+}
+
+/// The numbers of a tensor as f32 rows.
+enum Numbers<'t> {
+    Kept(&'t [f32]),
+    /// From tiles.
+    Unpacked(Buffer),
+}
+
+impl Deref for Numbers<'_> {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        match self {
+            Numbers::Kept(numbers) => numbers,
+            Numbers::Unpacked(buffer) => buffer.as_slice(),
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! How the CPU keeps a weight: matrices packed, vectors copied, tables read by row.
 
-use crate::{Error, Result, RowSource, Storage, Weight, WeightKind};
-use altclip_kernels::{Isa, PackedF32};
+use crate::{
+    Error, Format, Packed, Precision, Result, RowSource, Storage, Weight, WeightKind,
+};
+use altclip_kernels::{Isa, PackedBf16, PackedF32, PackedI8, Pool};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -25,22 +27,66 @@ macro_rules! storage {
         }
     )*};
 }
-storage!(Vector, Table, PackedF32);
+storage!(Vector, Table, Matrix);
 
-pub(super) fn prepare(isa: Isa, kind: WeightKind, source: Arc<dyn RowSource>) -> Result<Weight> {
-    let [rows, cols] = source.shape();
-    let storage: Arc<dyn Storage> = match kind {
-        WeightKind::Matrix => Arc::new(
-            PackedF32::with_rows(isa, rows, cols, &mut |range, out| source.read_rows(range, out))
-                .map_err(Error::Source)?,
-        ),
-        WeightKind::Vector => Arc::new(Vector(read_all(&*source)?)),
-        WeightKind::Table if rows * cols <= MAX_COPIED_TABLE => {
-            Arc::new(Table::Copied { numbers: read_all(&*source)?, cols })
+/// A packed matrix.
+pub(super) enum Matrix {
+    F32(PackedF32),
+    Reduced(Packed),
+}
+
+impl Matrix {
+    /// Its logical shape `[N, K]`.
+    pub(super) fn shape(&self) -> [usize; 2] {
+        match self {
+            Matrix::F32(packed) => [packed.n(), packed.k()],
+            Matrix::Reduced(Packed::Bf16(packed)) => [packed.n(), packed.k()],
+            Matrix::Reduced(Packed::Int8(packed)) => [packed.n(), packed.k()],
         }
-        WeightKind::Table => Arc::new(Table::Source(source)),
-    };
-    Ok(Weight::from_storage(rows, cols, storage))
+    }
+}
+
+/// What decides how weights are prepared.
+pub(super) struct Preparation<'a> {
+    pub(super) isa: Isa,
+    pub(super) pool: &'a Pool,
+    pub(super) precision: Precision,
+}
+
+impl Preparation<'_> {
+    pub(super) fn weight(&self, kind: WeightKind, source: Arc<dyn RowSource>) -> Result<Weight> {
+        let [rows, cols] = source.shape();
+        let storage: Arc<dyn Storage> = match kind {
+            WeightKind::Matrix | WeightKind::Edge => Arc::new(self.matrix(kind, &*source)?),
+            WeightKind::Vector => Arc::new(Vector(read_all(&*source)?)),
+            WeightKind::Table if rows * cols <= MAX_COPIED_TABLE => {
+                Arc::new(Table::Copied { numbers: read_all(&*source)?, cols })
+            }
+            WeightKind::Table => Arc::new(Table::Source(source)),
+        };
+        Ok(Weight::from_storage(rows, cols, storage))
+    }
+
+    fn matrix(&self, kind: WeightKind, source: &dyn RowSource) -> Result<Matrix> {
+        let [n, k] = source.shape();
+        if let Some(packed) = source.packed().map_err(Error::Source)? {
+            return Ok(Matrix::Reduced(packed));
+        }
+        let fill = |rows, out: &mut [f32]| source.read_rows(rows, out);
+        let own = match (self.precision, kind) {
+            (Precision::F32, _) => Format::F32,
+            (Precision::Int8, WeightKind::Matrix) => Format::Int8(None),
+            (Precision::Bf16 | Precision::Int8, _) => Format::Bf16,
+        };
+        let matrix = match source.format().unwrap_or(own) {
+            Format::F32 => PackedF32::with_rows(self.pool, self.isa, n, k, &fill).map(Matrix::F32),
+            Format::Bf16 => PackedBf16::with_rows(self.pool, n, k, &fill)
+                .map(|packed| Matrix::Reduced(Packed::Bf16(packed))),
+            Format::Int8(smoothing) => PackedI8::with_rows(self.pool, n, k, smoothing, &fill)
+                .map(|packed| Matrix::Reduced(Packed::Int8(packed))),
+        };
+        matrix.map_err(Error::Source)
+    }
 }
 
 fn read_all(source: &dyn RowSource) -> Result<Vec<f32>> {
