@@ -6,7 +6,7 @@ use altclip_image::{DecodeOptions, Preprocessor, Rgb};
 use altclip_models::config::Text;
 use altclip_models::{Family, ImageEncoder, Opened, TextEncoder, TextTower};
 use altclip_report::{Code, Diagnose, Report};
-use altclip_tensor::{Backend, CpuBackend, Ops, Tensor};
+use altclip_tensor::{Backend, CpuBackend, Ops, Precision, Tensor};
 use altclip_tokenizer::{DEFAULT_MAX_LENGTH, Encoding, Tokenizer};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,6 +31,8 @@ pub struct LoadOptions {
     pub max_length: usize,
     /// How pictures are decoded.
     pub decode: DecodeOptions,
+    /// What the towers compute in.
+    pub precision: Precision,
 }
 
 impl Default for LoadOptions {
@@ -40,6 +42,7 @@ impl Default for LoadOptions {
             allow_extra_keys: false,
             max_length: DEFAULT_MAX_LENGTH,
             decode: DecodeOptions::default(),
+            precision: Precision::F32,
         }
     }
 }
@@ -73,7 +76,7 @@ impl Model {
             opened,
             tokenizer,
             dir: dir.to_owned(),
-            backend: CpuBackend::new(options.threads),
+            backend: CpuBackend::new(options.threads).with_precision(options.precision),
             options: options.clone(),
             warnings,
             text: Lazy::default(),

@@ -175,7 +175,11 @@ pub struct TextEncoder {
 }
 
 impl TextEncoder {
-    fn new(weights: &Weights<'_>, config: &Model) -> Result<Self> {
+    /// The encoder of a model of these sizes.
+    ///
+    /// # Errors
+    /// As [`Weights::stacked_matrix`].
+    pub fn new(weights: &Weights<'_>, config: &Model) -> Result<Self> {
         let (tower, width) = match &config.text {
             Text::AltClip(text) => {
                 let tower =
@@ -223,7 +227,11 @@ pub struct ImageEncoder {
 }
 
 impl ImageEncoder {
-    fn new(weights: &Weights<'_>, config: &Model) -> Result<Self> {
+    /// The encoder of a model of these sizes.
+    ///
+    /// # Errors
+    /// As [`Weights::stacked_matrix`]; [`Error::NoTower`] where there is no vision tower.
+    pub fn new(weights: &Weights<'_>, config: &Model) -> Result<Self> {
         let vision = config.vision.as_ref().ok_or(Error::NoTower("vision tower"))?;
         let shape = [config.projection_dim, vision.blocks.hidden_size];
         Ok(Self {

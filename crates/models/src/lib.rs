@@ -18,6 +18,7 @@ pub mod config;
 mod dual_encoder;
 mod error;
 pub mod layers;
+pub mod random;
 pub mod vit;
 pub mod weights;
 

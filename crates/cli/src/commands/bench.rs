@@ -1,0 +1,243 @@
+//! `altclip bench`: how fast this machine runs a model's towers, beside what its instructions could do.
+//!
+//! Without `--model` the weights are random and of the true shapes, so nothing has to be downloaded.
+//! The clock runs around the encoder alone; operations are those that were executed, so rows that are
+//! not needed (the last block computes the class token only) do not count.
+
+use crate::args::{Bench, BenchTower};
+use crate::failure::Failure;
+use crate::model;
+use crate::output::Out;
+use altclip::Model;
+use altclip::models::config::Model as Config;
+use altclip::models::random::RandomWeights;
+use altclip::models::weights::Weights;
+use altclip::models::{ImageEncoder, TextEncoder};
+use altclip::tensor::{Backend, Counting, CpuBackend, Precision, Tensor};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// Runs are repeated until both are reached.
+const MIN_RUNS: usize = 5;
+const MIN_TIME: Duration = Duration::from_secs(1);
+/// Longest that runs go on.
+const MAX_TIME: Duration = Duration::from_secs(20);
+/// Least time of the yardstick.
+const PEAK_TIME: Duration = Duration::from_millis(1100);
+
+pub(crate) fn run(args: &Bench) -> Result<(), Failure> {
+    let subject = Subject::new(args)?;
+    let mut out = Out::new();
+    for tower in [BenchTower::Image, BenchTower::Text] {
+        if args.tower.is_some_and(|only| only != tower) {
+            continue;
+        }
+        let row = match tower {
+            BenchTower::Image => subject.image(args)?,
+            BenchTower::Text => subject.text(args)?,
+        };
+        if args.json {
+            out.json(&row)?;
+        } else {
+            out.line(shown(&row))?;
+        }
+        out.flush()?;
+    }
+    Ok(())
+}
+
+/// What is measured: random weights, or a model of the user's.
+enum Subject {
+    Random { config: Config, backend: CpuBackend },
+    Loaded(Box<Model>),
+}
+
+impl Subject {
+    fn new(args: &Bench) -> Result<Self, Failure> {
+        let threads = args.threads();
+        if args.model.model.is_some() {
+            let mut options = model::options(&args.model, &crate::args::PictureArgs::default());
+            options.threads = threads;
+            options.precision = args.precision.into();
+            return Ok(Subject::Loaded(Box::new(Model::load(
+                &model::folder(&args.model)?,
+                &options,
+            )?)));
+        }
+        Ok(Subject::Random {
+            config: Config::preset(args.arch.name())?,
+            backend: CpuBackend::new(threads).with_precision(args.precision.into()),
+        })
+    }
+
+    fn config(&self) -> &Config {
+        match self {
+            Subject::Random { config, .. } => config,
+            Subject::Loaded(model) => model.opened().config(),
+        }
+    }
+
+    fn backend(&self) -> &CpuBackend {
+        match self {
+            Subject::Random { backend, .. } => backend,
+            Subject::Loaded(model) => model.backend(),
+        }
+    }
+
+    fn image(&self, args: &Bench) -> Result<Value, Failure> {
+        let Some(vision) = self.config().vision else { return Ok(Value::Null) };
+        let (random, loaded);
+        let encoder: &ImageEncoder = match self {
+            Subject::Random { config, backend } => {
+                random = ImageEncoder::new(&Weights::new(backend, &RandomWeights::new(0)), config)?;
+                &random
+            }
+            Subject::Loaded(model) => {
+                loaded = model.image_encoder()?;
+                &loaded.0
+            }
+        };
+        let width = vision.num_channels * vision.image_size * vision.image_size;
+        let pixels: Vec<f32> = values(args.batch * width);
+        let pixels = self.backend().tensor(args.batch, width, &pixels).map_err(wrapped)?;
+        let work = |b: &dyn Backend| Ok(vec![encoder.features(b, &pixels)?]);
+        self.measure("image", args, args.batch, json!(vision.tokens()), &work)
+    }
+
+    fn text(&self, args: &Bench) -> Result<Value, Failure> {
+        let (random, loaded);
+        let encoder: &TextEncoder = match self {
+            Subject::Random { config, backend } => {
+                random = TextEncoder::new(&Weights::new(backend, &RandomWeights::new(0)), config)?;
+                &random
+            }
+            Subject::Loaded(model) => {
+                loaded = model.text_encoder()?;
+                &*loaded
+            }
+        };
+        let (lengths, tokens): (Vec<usize>, _) = match &args.lengths {
+            None => (vec![args.tokens; args.batch], json!(args.tokens)),
+            Some(range) => (mixed_lengths(range, args.texts), json!("mixed")),
+        };
+        let mut next = 0u32;
+        let mut text = |&length: &usize| -> Vec<u32> {
+            // Ids of words, never the pad token's.
+            let word = |_| {
+                next = next.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                5 + (next >> 8) % 30_000
+            };
+            (0..length).map(word).collect()
+        };
+        let texts: Vec<Vec<u32>> = lengths.iter().map(&mut text).collect();
+        let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+        let work = |b: &dyn Backend| {
+            let batches = texts.chunks(args.batch);
+            batches.map(|batch| encoder.features(b, batch)).collect::<Result<Vec<_>, _>>()
+        };
+        self.measure("text", args, texts.len(), tokens, &work)
+    }
+
+    #[allow(clippy::type_complexity, reason = "an alias would hide what the closure takes")]
+    fn measure(
+        &self,
+        tower: &str,
+        args: &Bench,
+        items: usize,
+        tokens: Value,
+        work: &dyn Fn(&dyn Backend) -> Result<Vec<Tensor>, altclip::models::Error>,
+    ) -> Result<Value, Failure> {
+        let counting = Counting::new(self.backend());
+        work(&counting)?;
+        let operations: u64 = counting.counts().values().map(|count| count.flops).sum();
+        work(self.backend())?;
+        let mut seconds = Vec::new();
+        let begin = Instant::now();
+        while (seconds.len() < MIN_RUNS || begin.elapsed() < MIN_TIME)
+            && (seconds.len() < MIN_RUNS || begin.elapsed() < MAX_TIME)
+        {
+            let start = Instant::now();
+            work(self.backend())?;
+            seconds.push(start.elapsed().as_secs_f64());
+        }
+        seconds.sort_by(f64::total_cmp);
+        let median = seconds[seconds.len() / 2];
+        Ok(json!({
+            "tower": tower,
+            "precision": self.backend().precision().name(),
+            "batch": args.batch,
+            "tokens": tokens,
+            "seconds_per_item": median / items as f64,
+            "gflops": operations as f64 / median / 1e9,
+            "peak_gflops": peak(self.backend()),
+            "threads": self.backend().threads(),
+            "isa": self.backend().isa().name(),
+            "items": items,
+            "runs": seconds.len(),
+        }))
+    }
+}
+
+fn wrapped(error: altclip::tensor::Error) -> Failure {
+    altclip::models::Error::from(error).into()
+}
+
+/// Billions of operations a second of the precision's instruction on registers alone, on all threads
+/// together: the best of at least a second.
+fn peak(backend: &CpuBackend) -> f64 {
+    let (kernels, pool) = backend.kernels();
+    let rounds = |rounds: usize| match backend.precision() {
+        Precision::F32 => kernels.peak_f32(rounds),
+        precision => kernels
+            .peak_reduced(precision == Precision::Int8, rounds)
+            .unwrap_or_else(|| kernels.peak_f32(rounds)),
+    };
+    let mut best: f64 = 0.0;
+    let begin = Instant::now();
+    while begin.elapsed() < PEAK_TIME {
+        const ROUNDS: usize = 200_000;
+        let start = Instant::now();
+        pool.run(pool.threads(), &|_| {
+            rounds(ROUNDS);
+        });
+        let operations = pool.threads() as f64 * rounds(1) as f64 * ROUNDS as f64;
+        best = best.max(operations / start.elapsed().as_secs_f64() / 1e9);
+    }
+    best
+}
+
+/// Lengths that look uniform in `first..=last`, the same in every run.
+fn mixed_lengths(range: &std::ops::RangeInclusive<usize>, count: usize) -> Vec<usize> {
+    let span = (range.end() - range.start() + 1) as u64;
+    let mut state = 0u64;
+    let mut next = || {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        range.start() + ((state >> 33) % span) as usize
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn values(len: usize) -> Vec<f32> {
+    let mut state = 1u32;
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1u32 << 23) as f32 - 1.0
+    };
+    std::iter::repeat_with(next).take(len).collect()
+}
+
+fn shown(row: &Value) -> String {
+    let number = |name: &str| row[name].as_f64().unwrap_or_default();
+    format!(
+        "{:<6} {:<5} batch {:<3} {:>9.2} ms each  {:>8.1} GFLOP/s, {:>3.0} % of {:.0} ({}, {} threads)",
+        row["tower"].as_str().unwrap_or_default(),
+        row["precision"].as_str().unwrap_or_default(),
+        row["batch"],
+        1e3 * number("seconds_per_item"),
+        number("gflops"),
+        100.0 * number("gflops") / number("peak_gflops"),
+        number("peak_gflops"),
+        row["isa"].as_str().unwrap_or_default(),
+        row["threads"],
+    )
+}
