@@ -53,7 +53,7 @@ def bar(x, y, row, longest):
 def panel(x, y, title, precisions):
     """One case, the precisions under each other; gives its parts and its lower edge."""
     longest = max(row["seconds_per_item"] for engines in precisions.values() for row in engines.values())
-    parts = [text(x + LEFT, y + 16, title, "head")]
+    parts = [text(x + 20, y + 16, title, "head")]
     y += HEAD
     for precision in sorted(precisions, key=ORDER.index):
         engines = precisions[precision]

@@ -25,13 +25,20 @@ def lines(text):
             yield json.loads(line)
 
 
-def measure(program, arch, case, precision):
+def fits(row, case, precision, threads):
+    """Whether a line is about what was asked for; a program may fall back to something else."""
+    asked = {"tower": case.tower, "precision": precision, "batch": case.batch, "threads": threads}
+    return all(row.get(name) == value for name, value in asked.items())
+
+
+def measure(program, arch, case, precision, threads):
     """Seconds per item as the program reports them; None, with the reason, where it reports nothing."""
     try:
         done = subprocess.run(command(program, arch, case, precision), capture_output=True, text=True)
     except OSError as error:
         return None, str(error)
-    found = [row["seconds_per_item"] for row in lines(done.stdout) if row.get("tower") == case.tower]
+    found = [row["seconds_per_item"] for row in lines(done.stdout) if fits(row, case, precision, threads)]
     if done.returncode or not found:
-        return None, (done.stderr.strip().splitlines() or [f"status {done.returncode}, no line for the tower"])[0]
+        reason = done.stderr.strip().splitlines() or [f"status {done.returncode}, no line for this case"]
+        return None, reason[0]
     return found[0], None

@@ -77,7 +77,7 @@ def peer_turns(args, case, samples):
 def our_turns(args, case, samples):
     """One round of ours; a precision that the program does not have is passed over."""
     for precision in results.ORDER if args.altclip else ():
-        seconds, reason = ours.measure(args.altclip, args.arch, case, precision)
+        seconds, reason = ours.measure(args.altclip, args.arch, case, precision, args.threads)
         if seconds is None:
             print(f"altclip {precision}: {reason}", file=sys.stderr)
         else:
