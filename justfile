@@ -52,6 +52,12 @@ bench:
     cargo bench -p altclip-kernels
     cargo bench -p altclip-tokenizer
 
+# Ours and the other engines in turns (an idle machine, about an hour): `just peers --case image-8`
+peers *arguments:
+    cargo build --release --locked -p altclip-cli
+    bench/peers/venv.sh
+    build/peers-venv/bin/python bench/peers/run.py --altclip target/release/altclip {{arguments}}
+
 # Size of the sources
 loc:
     @git ls-files 'crates/*.rs' 'xtask/*.rs' | xargs wc -l | sort -rn | head -40
