@@ -217,13 +217,14 @@ mod tests {
 
     #[test]
     fn an_error_while_filling_is_handed_on() {
-        let mut asked = Vec::new();
-        let result = PackedF32::with_rows(Isa::Scalar, 40, 2, &mut |rows, out| {
+        let asked = Mutex::new(Vec::new());
+        let pool = Pool::new(1);
+        let result = PackedF32::with_rows(&pool, Isa::Scalar, 40, 2, &|rows, out: &mut [f32]| {
             assert_eq!(out.len(), rows.len() * 2);
-            asked.push(rows.clone());
+            asked.lock().unwrap().push(rows.clone());
             if rows.start == 32 { Err("torn page") } else { Ok(()) }
         });
         assert_eq!(result.err(), Some("torn page"));
-        assert_eq!(asked, [0..16, 16..32, 32..40]);
+        assert_eq!(asked.into_inner().unwrap(), [0..16, 16..32, 32..40]);
     }
 }

@@ -23,7 +23,7 @@ use crate::aligned::with_scratch;
 use crate::arch::generic::{F32x16, LANES};
 use crate::dispatch::Kernels;
 use crate::elementwise::SendPointer;
-use crate::exp::exp;
+use crate::exp::exp_rough;
 
 /// Values of one step.
 const STEP_VALUES: usize = STEP_BYTES / 2;
@@ -79,13 +79,15 @@ pub(crate) unsafe fn softmax_bf16<V: F32x16>(row: &[f32], scale: f32, out: *mut 
         let mut sum = V::splat(0.0);
         for at in (0..len.next_multiple_of(STEP_VALUES)).step_by(LANES) {
             let out = out.add(at / STEP_VALUES * TILE_BYTES + at % STEP_VALUES * 2);
-            let lanes = if at < whole {
-                V::load(x.add(at))
+            let weights = if at < whole {
+                exp_rough(V::load(x.add(at)).fma(scale, offset))
             } else {
+                // The rough function of -inf is not quite zero.
                 let count = len.saturating_sub(at).min(LANES);
-                V::load_head(x.add(at.min(len)), count, f32::NEG_INFINITY)
+                let lanes = V::load_head(x.add(at.min(len)), count, f32::NEG_INFINITY);
+                let weights = exp_rough(lanes.fma(scale, offset));
+                lanes.if_less(V::splat(f32::MIN), V::splat(0.0), weights)
             };
-            let weights = exp(lanes.fma(scale, offset));
             sum = sum + weights;
             weights.store_bf16(out.cast());
         }
@@ -119,7 +121,7 @@ impl Lens {
             self.head_panels * self.key_steps * PANEL_STEP_BYTES,
             2 * self.head_steps * TILE_BYTES,
             2 * self.key_steps * TILE_BYTES,
-            self.key_panels * BLOCK_SUMS * 4 + BLOCK_ROWS * self.key_panels * PANEL_COLS * 4,
+            self.key_panels * BLOCK_SUMS * 4,
             self.head_panels * BLOCK_SUMS * 4,
         ]
     }
@@ -192,7 +194,6 @@ impl Kernels {
             pack_keys(&args.kv, keys.clone(), head * size, size, k_panels);
             pack_values(&args.kv, keys.clone(), width + head * size, size, v_panels);
             let score_row = lens.key_panels * PANEL_COLS;
-            let (blocks, rows) = scores.split_at_mut(lens.key_panels * BLOCK_SUMS * 4);
             for row in (first..last).step_by(BLOCK_ROWS) {
                 let count = BLOCK_ROWS.min(last - row);
                 for r in 0..count {
@@ -200,9 +201,8 @@ impl Kernels {
                         + r % TILE_ROWS * STEP_BYTES;
                     copy_values(&args.q, row + r, head * size, size, &mut q_tiles[at..]);
                 }
-                self.blocks(q_tiles, lens.head_steps, k_panels, lens.key_panels, count, blocks);
-                let rows = as_floats(rows);
-                gather_rows(as_floats(blocks), lens.key_panels, count, rows);
+                self.blocks(q_tiles, lens.head_steps, k_panels, lens.key_panels, count, scores);
+                let scores = as_floats(scores);
                 let mut factors = [0.0; BLOCK_ROWS];
                 for (r, factor) in factors[..count].iter_mut().enumerate() {
                     let behind = query_end - (row + r) - 1;
@@ -214,7 +214,7 @@ impl Kernels {
                         weights[step * TILE_BYTES..][..STEP_BYTES].fill(0);
                     }
                     if seen > 0 {
-                        let row = &rows[r * score_row..][..seen];
+                        let row = &scores[r * score_row..][..seen];
                         // SAFETY: a table exists only where its instruction set does; the row of
                         // weights has a piece in each of `key_steps` tiles.
                         let sum = unsafe {
@@ -227,16 +227,20 @@ impl Kernels {
                 let sums = as_floats(sums);
                 for (r, &factor) in factors[..count].iter().enumerate() {
                     // SAFETY: the row and head are inside `out`, and only this task's.
-                    unsafe { self.write_head(sums, r, factor, row + r, head * size, size, place) };
+                    unsafe {
+                        let sums = &sums[r * lens.head_panels * PANEL_COLS..];
+                        self.write_head(sums, factor, row + r, head * size, size, place);
+                    }
                 }
             }
         });
     }
 
-    /// `[32, 32]` blocks of sums of `a` with each panel of `b`, one after the other in `c`.
+    /// The sums of up to 32 rows of `a` with all panels of `b`, side by side: `c` [32, 32 · panels].
     fn blocks(&self, a: &[u8], steps: usize, b: &[u8], panels: usize, rows: usize, c: &mut [u8]) {
         assert!(a.len() >= 2 * steps * TILE_BYTES && b.len() >= panels * steps * PANEL_STEP_BYTES);
-        for (panel, c) in c.chunks_exact_mut(BLOCK_SUMS * 4).take(panels).enumerate() {
+        assert!(c.len() >= panels * BLOCK_SUMS * 4);
+        for panel in 0..panels {
             let b = &b[panel * steps * PANEL_STEP_BYTES..];
             // SAFETY: a table exists only where its instruction set does; the lengths are checked.
             unsafe {
@@ -246,7 +250,8 @@ impl Kernels {
                     a: a.as_ptr(),
                     a_block: steps * TILE_BYTES,
                     b: b.as_ptr(),
-                    c: c.as_mut_ptr(),
+                    c: c[panel * PANEL_COLS * 4..].as_mut_ptr(),
+                    c_row: panels * PANEL_COLS * 4,
                     resume: false,
                     prefetch: b.as_ptr(),
                     prefetch_lines: 0,
@@ -255,7 +260,7 @@ impl Kernels {
         }
     }
 
-    /// Writes `factor` times row `r` of the blocks `sums` to columns `column..` of row `row`.
+    /// Writes `factor` times the row `sums` to columns `column..` of row `row`.
     ///
     /// # Safety
     /// The row and its columns are inside the output, and nobody else uses them.
@@ -263,7 +268,6 @@ impl Kernels {
     unsafe fn write_head(
         &self,
         sums: &[f32],
-        r: usize,
         factor: f32,
         row: usize,
         column: usize,
@@ -273,7 +277,7 @@ impl Kernels {
         let mut scaled = [0.0; PANEL_COLS];
         for start in (0..size).step_by(PANEL_COLS) {
             let count = PANEL_COLS.min(size - start);
-            let block = &sums[start / PANEL_COLS * BLOCK_SUMS + r * PANEL_COLS..][..PANEL_COLS];
+            let block = &sums[start..][..PANEL_COLS];
             let mut rounded = [0u8; STEP_BYTES];
             // SAFETY: a table exists only where its instruction set does; 32 values are one piece.
             unsafe {
@@ -308,6 +312,15 @@ struct Place {
 /// Copies `count` values of a row from column `first` on into pieces 1024 bytes apart; what is
 /// behind them in the last piece becomes zeros.
 fn copy_values(x: &Tiles<'_>, row: usize, first: usize, count: usize, out: &mut [u8]) {
+    if first.is_multiple_of(STEP_VALUES) && count.is_multiple_of(STEP_VALUES) {
+        for step in 0..count / STEP_VALUES {
+            let from: &[u8; STEP_BYTES] = x.piece_of(row, first / STEP_VALUES + step);
+            if let Some(to) = out[step * TILE_BYTES..].first_chunk_mut() {
+                *to = *from;
+            }
+        }
+        return;
+    }
     let mut at = 0;
     while at < count.next_multiple_of(STEP_VALUES) {
         let to = at / STEP_VALUES * TILE_BYTES + at % STEP_VALUES * 2;
@@ -319,7 +332,7 @@ fn copy_values(x: &Tiles<'_>, row: usize, first: usize, count: usize, out: &mut 
         let piece = (STEP_VALUES - column % STEP_VALUES)
             .min(STEP_VALUES - at % STEP_VALUES)
             .min(count - at);
-        let from = &x.piece(row, column / STEP_VALUES)[column % STEP_VALUES * 2..][..2 * piece];
+        let from = &x.piece_of(row, column / STEP_VALUES)[column % STEP_VALUES * 2..][..2 * piece];
         out[to..to + 2 * piece].copy_from_slice(from);
         at += piece;
     }
@@ -384,16 +397,6 @@ fn pack_values(
                 out[..2].copy_from_slice(&pieces[0][2 * value..][..2]);
                 out[2..].copy_from_slice(&pieces[1][2 * value..][..2]);
             }
-        }
-    }
-}
-
-/// Rows of scores side by side, from blocks of 32 columns.
-fn gather_rows(blocks: &[f32], panels: usize, count: usize, rows: &mut [f32]) {
-    for (r, row) in rows.chunks_exact_mut((panels * PANEL_COLS).max(1)).take(count).enumerate() {
-        for (panel, piece) in row.chunks_exact_mut(PANEL_COLS).enumerate() {
-            let block = &blocks[panel * BLOCK_SUMS + r * PANEL_COLS..][..PANEL_COLS];
-            piece.copy_from_slice(block);
         }
     }
 }

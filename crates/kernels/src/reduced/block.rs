@@ -19,8 +19,9 @@ pub(crate) struct BlockArgs {
     pub(crate) a_block: usize,
     /// The panel's first step; the next is 2048 bytes further.
     pub(crate) b: *const u8,
-    /// `[32, 32]` sums, `f32` or `i32`.
+    /// `[32, 32]` sums, `f32` or `i32`, with rows `c_row` bytes apart.
     pub(crate) c: *mut u8,
+    pub(crate) c_row: usize,
     /// Begin with what `c` holds instead of zeros.
     pub(crate) resume: bool,
     /// Bytes that will be read soon, and how many lines of 64 of them.
@@ -40,6 +41,16 @@ impl BlockArgs {
             let tile = self.a.add(row / TILE_ROWS * self.a_block + step * TILE_BYTES);
             tile.add(row % TILE_ROWS * STEP_BYTES + group * 4)
         }
+    }
+
+    /// Where the sums of row `row` are.
+    ///
+    /// # Safety
+    /// The row is inside the block.
+    #[inline(always)]
+    pub(crate) unsafe fn c_row(&self, row: usize) -> *mut u8 {
+        // SAFETY: inside the sums.
+        unsafe { self.c.add(row * self.c_row) }
     }
 
     /// Where k group `group` of step `step` of the panel is: 32 columns of 4 bytes.
@@ -66,17 +77,16 @@ const ROWS: usize = 4;
 /// says of them.
 #[inline(always)]
 pub(crate) unsafe fn block_bf16_by_widening<V: F32x16>(args: &BlockArgs) {
-    let c = args.c.cast::<f32>();
     for first in (0..args.rows).step_by(ROWS) {
         for half in 0..PANEL_COLS / LANES {
             // SAFETY: tiles are whole, so the rows up to the next multiple of 16 are readable and
             // their sums writable.
             unsafe {
-                let c = c.add(first * PANEL_COLS + half * LANES);
+                let c = |r: usize| args.c_row(first + r).cast::<f32>().add(half * LANES);
                 let mut sums = [V::splat(0.0); ROWS];
                 if args.resume {
                     for (r, sum) in sums.iter_mut().enumerate() {
-                        *sum = V::load(c.add(r * PANEL_COLS));
+                        *sum = V::load(c(r));
                     }
                 }
                 for step in 0..args.steps {
@@ -93,7 +103,7 @@ pub(crate) unsafe fn block_bf16_by_widening<V: F32x16>(args: &BlockArgs) {
                     }
                 }
                 for (r, sum) in sums.iter().enumerate() {
-                    sum.store(c.add(r * PANEL_COLS));
+                    sum.store(c(r));
                 }
             }
         }
@@ -108,7 +118,7 @@ pub(crate) unsafe fn block_i8_by_widening(args: &BlockArgs) {
     for row in 0..args.rows {
         // SAFETY: the row is inside the block.
         unsafe {
-            let c = args.c.cast::<[i32; PANEL_COLS]>().add(row);
+            let c = args.c_row(row).cast::<[i32; PANEL_COLS]>();
             let mut sums = if args.resume { c.read_unaligned() } else { [0; PANEL_COLS] };
             for step in 0..args.steps {
                 for group in 0..GROUPS {

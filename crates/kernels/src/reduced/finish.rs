@@ -2,7 +2,7 @@
 
 use super::quantize::RowScale;
 use super::{PANEL_COLS, STEP_BYTES, TILE_BYTES, TILE_ROWS};
-use crate::activation::{Activation, activate_lanes};
+use crate::activation::{Activation, activate_lanes, activate_rough};
 use crate::arch::generic::{F32x16, LANES};
 use crate::elementwise::SendPointer;
 
@@ -54,61 +54,130 @@ pub(crate) unsafe fn finish_block<V: F32x16>(args: &FinishBlock<'_>) {
     unsafe {
         // One loop for each activation, so that none is chosen per vector.
         match args.activation {
-            Activation::Identity => finish_with::<V>(args, Activation::Identity),
-            Activation::Gelu => finish_with::<V>(args, Activation::Gelu),
-            Activation::QuickGelu => finish_with::<V>(args, Activation::QuickGelu),
+            Activation::Identity => finish_as::<V, IDENTITY>(args),
+            Activation::Gelu => finish_as::<V, GELU>(args),
+            Activation::QuickGelu => finish_as::<V, QUICK_GELU>(args),
         }
     }
 }
 
+/// Activations as constants.
+const IDENTITY: u8 = 0;
+const GELU: u8 = 1;
+const QUICK_GELU: u8 = 2;
+
 /// # Safety
 /// As for [`finish_block`].
 #[inline(always)]
-unsafe fn finish_with<V: F32x16>(args: &FinishBlock<'_>, activation: Activation) {
-    for half in 0..PANEL_COLS / LANES {
-        let column = half * LANES;
-        let count = args.cols.saturating_sub(column).min(LANES);
-        // SAFETY: bias and residual hold at least `count` values from the place that is read, the
-        // scales of a panel are 32; rows and columns are inside what the caller promises.
-        unsafe {
-            let zeros = V::splat(0.0);
-            let bias = match args.bias {
-                Some(bias) if count > 0 => load::<V>(bias[column..].as_ptr(), count),
-                _ => zeros,
-            };
-            for row in 0..args.rows {
-                let c = args.c.add(row * PANEL_COLS + column);
+unsafe fn finish_as<V: F32x16, const ACTIVATION: u8>(args: &FinishBlock<'_>) {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        match (args.scales.is_some(), args.out) {
+            (false, OutPlace::Rows(_)) => finish_rows::<V, ACTIVATION, false, false>(args),
+            (false, OutPlace::Tiles(_)) => finish_rows::<V, ACTIVATION, false, true>(args),
+            (true, OutPlace::Rows(_)) => finish_rows::<V, ACTIVATION, true, false>(args),
+            (true, OutPlace::Tiles(_)) => finish_rows::<V, ACTIVATION, true, true>(args),
+        }
+    }
+}
+
+/// The loop over rows, for sums of 8-bit products (`SCALED`) or of `bf16`, to `bf16` tiles (`TILES`)
+/// or `f32` rows.
+///
+/// # Safety
+/// As for [`finish_block`].
+#[inline(always)]
+unsafe fn finish_rows<V: F32x16, const ACTIVATION: u8, const SCALED: bool, const TILES: bool>(
+    args: &FinishBlock<'_>,
+) {
+    let activation = match ACTIVATION {
+        GELU => Activation::Gelu,
+        QUICK_GELU => Activation::QuickGelu,
+        _ => Activation::Identity,
+    };
+    // Columns of each half that exist; the rest of a panel is zeros.
+    let counts = [args.cols.min(LANES), args.cols.saturating_sub(LANES)];
+    // SAFETY: bias and residual hold as many values as there are columns from the block's first on,
+    // the scales of a panel are 32; rows and columns are inside what the caller promises.
+    unsafe {
+        let zeros = V::splat(0.0);
+        let (mut bias, mut factors) = ([zeros; 2], [zeros; 2]);
+        for half in 0..2 {
+            if let (Some(values), true) = (args.bias, counts[half] > 0) {
+                bias[half] = load::<V>(values.as_ptr().add(half * LANES), counts[half]);
+            }
+            if let (Some(scales), true) = (&args.scales, SCALED) {
+                factors[half] = V::load(scales.columns.as_ptr().add(half * LANES));
+            }
+        }
+        let residual = args.residual.map_or(std::ptr::null(), <[f32]>::as_ptr);
+        for row in 0..args.rows {
+            let place = Place::<TILES>::new(args, row);
+            for half in 0..2 {
+                let c = args.c.wrapping_add(row * PANEL_COLS + half * LANES);
                 let mut y = match &args.scales {
-                    None => V::load(c) + bias,
-                    Some(scales) => {
-                        let RowScale { scale, zero } = scales.rows[row];
-                        let sums = scales.sums[column..].as_ptr();
-                        let factors = V::load(scales.columns[column..].as_ptr()) * V::splat(scale);
-                        V::from_sums(c.cast(), sums, zero).fma(factors, bias)
+                    Some(scales) if SCALED => {
+                        let RowScale { scale, zero } = *scales.rows.as_ptr().add(row);
+                        let sums = scales.sums.as_ptr().add(half * LANES);
+                        let sums = V::from_sums(c.cast(), sums, zero);
+                        sums.fma(factors[half] * V::splat(scale), bias[half])
                     }
+                    _ => V::load(c) + bias[half],
                 };
-                y = activate_lanes(activation, y);
-                if let (Some(residual), true) = (args.residual, count > 0) {
-                    y = y + load::<V>(residual[row * args.n + column..].as_ptr(), count);
+                let count = counts[half];
+                y = if TILES {
+                    activate_rough(activation, y)
+                } else {
+                    activate_lanes(activation, y)
+                };
+                if !residual.is_null() && count > 0 {
+                    y = y + load::<V>(residual.wrapping_add(row * args.n + half * LANES), count);
                 }
-                match args.out {
-                    OutPlace::Rows(out) => {
-                        let at = (args.row + row) * args.n + args.column + column;
-                        if count == LANES {
-                            y.store(out.get().add(at));
-                        } else {
-                            y.store_head(out.get().add(at), count);
-                        }
-                    }
-                    OutPlace::Tiles(out) => {
-                        let steps = args.n.div_ceil(PANEL_COLS);
-                        let row = args.row + row;
-                        let at = (row / TILE_ROWS * steps + args.column / PANEL_COLS) * TILE_BYTES
-                            + row % TILE_ROWS * STEP_BYTES
-                            + column * 2;
-                        y.store_bf16(out.get().add(at).cast());
-                    }
-                }
+                place.store(y, half, count);
+            }
+        }
+    }
+}
+
+/// Where a row of a block goes.
+struct Place<const TILES: bool> {
+    rows: *mut f32,
+    tiles: *mut u16,
+}
+
+impl<const TILES: bool> Place<TILES> {
+    #[inline(always)]
+    fn new(args: &FinishBlock<'_>, row: usize) -> Self {
+        let row = args.row.wrapping_add(row);
+        let (rows, tiles) = match args.out {
+            OutPlace::Rows(out) => {
+                let at = row.wrapping_mul(args.n).wrapping_add(args.column);
+                (out.get().wrapping_add(at), std::ptr::null_mut())
+            }
+            OutPlace::Tiles(out) => {
+                let steps = args.n.div_ceil(PANEL_COLS);
+                let tile = (row / TILE_ROWS).wrapping_mul(steps) + args.column / PANEL_COLS;
+                let at = tile.wrapping_mul(TILE_BYTES) + row % TILE_ROWS * STEP_BYTES;
+                (std::ptr::null_mut(), out.get().wrapping_add(at).cast())
+            }
+        };
+        Self { rows, tiles }
+    }
+
+    /// Stores one half of the row; `count` of its columns exist.
+    ///
+    /// # Safety
+    /// The row's columns are inside the output, and only the caller's.
+    #[inline(always)]
+    unsafe fn store<V: F32x16>(&self, y: V, half: usize, count: usize) {
+        // SAFETY: as promised; a tile is always whole.
+        unsafe {
+            if TILES {
+                y.store_bf16(self.tiles.wrapping_add(half * LANES));
+            } else if count == LANES {
+                y.store(self.rows.wrapping_add(half * LANES));
+            } else {
+                y.store_head(self.rows.wrapping_add(half * LANES), count);
             }
         }
     }

@@ -172,7 +172,15 @@ impl Kernels {
                         let sum = if cut { (panel - task.panels.0) * blocks + at } else { 0 };
                         let c = sums[sum * BLOCK_SUMS..][..BLOCK_SUMS].as_mut_ptr();
                         let rows = BLOCK_ROWS.min(task.rows.1 - row);
-                        let step = shape.block(row, rows, panel, (k, steps), c, (at, blocks));
+                        let next = if panel + 1 < task.panels.1 {
+                            (panel + 1, k)
+                        } else {
+                            (task.panels.0, k + steps)
+                        };
+                        let mut step = shape.block(row, rows, panel, (k, steps), c);
+                        if blocks > 1 {
+                            shape.ask_for(next, k_steps, (at, blocks), &mut step);
+                        }
                         // SAFETY: the block's rows and panel are inside the operands, as `Shape`
                         // has found them; `c` holds a block's sums.
                         unsafe { block(&step) };
@@ -213,8 +221,7 @@ struct Task {
 }
 
 impl Shape<'_> {
-    /// The block of rows from `row` on with `panel`, over steps `k .. k + steps`. `at` of `blocks`
-    /// says which part of the panel that comes next it asks for.
+    /// The block of rows from `row` on with `panel`, over steps `k .. k + steps`.
     fn block(
         &self,
         row: usize,
@@ -222,28 +229,40 @@ impl Shape<'_> {
         panel: usize,
         (k, steps): (usize, usize),
         c: *mut f32,
-        (at, blocks): (usize, usize),
     ) -> BlockArgs {
-        let a_block = self.steps * TILE_BYTES;
-        let panel_bytes = self.steps * PANEL_STEP_BYTES;
-        let a = row / TILE_ROWS * a_block + k * TILE_BYTES;
-        let b = panel * panel_bytes + k * PANEL_STEP_BYTES;
-        let lines = steps * PANEL_STEP_BYTES / STEP_BYTES;
-        let share = lines.div_ceil(blocks);
-        let first = b + panel_bytes + at * share * STEP_BYTES;
-        let share = share.min(self.b.len().saturating_sub(first) / STEP_BYTES);
+        let a = (row / TILE_ROWS * self.steps + k) * TILE_BYTES;
+        let b = (panel * self.steps + k) * PANEL_STEP_BYTES;
         debug_assert!(b + steps * PANEL_STEP_BYTES <= self.b.len());
         BlockArgs {
             steps,
             rows,
             a: self.a[a..].as_ptr(),
-            a_block,
+            a_block: self.steps * TILE_BYTES,
             b: self.b[b..].as_ptr(),
             c: c.cast(),
+            c_row: PANEL_COLS * 4,
             resume: k > 0,
-            prefetch: self.b[first.min(self.b.len())..].as_ptr(),
-            prefetch_lines: if blocks == 1 { 0 } else { share },
+            prefetch: std::ptr::null(),
+            prefetch_lines: 0,
         }
+    }
+
+    /// Lets a block ask for its share, the `at`th of `blocks`, of the part of the weight that comes
+    /// next: panel `panel` from step `k` on. Behind the last step there is nothing to ask for.
+    fn ask_for(
+        &self,
+        (panel, k): (usize, usize),
+        k_steps: usize,
+        (at, blocks): (usize, usize),
+        block: &mut BlockArgs,
+    ) {
+        let steps = k_steps.min(self.steps - k);
+        let lines = steps * PANEL_STEP_BYTES / STEP_BYTES;
+        let share = lines.div_ceil(blocks);
+        let first = (at * share).min(lines);
+        let start = (panel * self.steps + k) * PANEL_STEP_BYTES + first * STEP_BYTES;
+        block.prefetch = self.b[start..].as_ptr();
+        block.prefetch_lines = share.min(lines - first);
     }
 }
 

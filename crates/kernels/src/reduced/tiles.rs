@@ -73,8 +73,12 @@ impl<'a> Tiles<'a> {
     }
 
     /// The 64 bytes of `row` in step `step`.
-    pub(crate) fn piece(&self, row: usize, step: usize) -> &'a [u8] {
-        &self.bytes[self.row_start(row) + step * TILE_BYTES..][..STEP_BYTES]
+    ///
+    /// # Panics
+    /// Panics if there is no such row or step.
+    pub(crate) fn piece_of(&self, row: usize, step: usize) -> &'a [u8; STEP_BYTES] {
+        let piece = self.bytes[self.row_start(row) + step * TILE_BYTES..].first_chunk();
+        piece.expect("tiles are whole; this is a bug")
     }
 }
 

@@ -131,8 +131,10 @@ macro_rules! block {
             }
             if args.steps == 0 {
                 if !args.resume {
-                    // SAFETY: `c` is writable for a block.
-                    unsafe { args.c.write_bytes(0, crate::reduced::BLOCK_SUMS * 4) };
+                    for row in 0..args.rows.next_multiple_of(TILE_ROWS) {
+                        // SAFETY: `c` is writable for the block's rows.
+                        unsafe { args.c_row(row).write_bytes(0, crate::reduced::PANEL_COLS * 4) };
+                    }
                 }
                 return;
             }
@@ -143,10 +145,10 @@ macro_rules! block {
                     asm!(
                         "test {resume:e}, {resume:e}",
                         "jz 2f",
-                        "tileloadd tmm0, [{c} + {s128}]",
-                        "tileloadd tmm1, [{c} + {s128} + 64]",
-                        "tileloadd tmm2, [{c} + {s128} + 2048]",
-                        "tileloadd tmm3, [{c} + {s128} + 2112]",
+                        "tileloadd tmm0, [{c} + {row}]",
+                        "tileloadd tmm1, [{c} + {row} + 64]",
+                        "tileloadd tmm2, [{c1} + {row}]",
+                        "tileloadd tmm3, [{c1} + {row} + 64]",
                         "jmp 3f",
                         "2:",
                         "tilezero tmm0",
@@ -167,12 +169,14 @@ macro_rules! block {
                         "add {a1}, 1024",
                         "dec {steps}",
                         "jnz 3b",
-                        "tilestored [{c} + {s128}], tmm0",
-                        "tilestored [{c} + {s128} + 64], tmm1",
-                        "tilestored [{c} + {s128} + 2048], tmm2",
-                        "tilestored [{c} + {s128} + 2112], tmm3",
+                        "tilestored [{c} + {row}], tmm0",
+                        "tilestored [{c} + {row} + 64], tmm1",
+                        "tilestored [{c1} + {row}], tmm2",
+                        "tilestored [{c1} + {row} + 64], tmm3",
                         resume = in(reg) u32::from(args.resume),
                         c = in(reg) args.c,
+                        c1 = in(reg) args.c.wrapping_add(TILE_ROWS * args.c_row),
+                        row = in(reg) args.c_row,
                         s128 = in(reg) 128usize,
                         s64 = in(reg) 64usize,
                         a0 = inout(reg) args.a => _,
@@ -185,8 +189,8 @@ macro_rules! block {
                     asm!(
                         "test {resume:e}, {resume:e}",
                         "jz 2f",
-                        "tileloadd tmm0, [{c} + {s128}]",
-                        "tileloadd tmm1, [{c} + {s128} + 64]",
+                        "tileloadd tmm0, [{c} + {row}]",
+                        "tileloadd tmm1, [{c} + {row} + 64]",
                         "jmp 3f",
                         "2:",
                         "tilezero tmm0",
@@ -201,10 +205,11 @@ macro_rules! block {
                         "add {a}, 1024",
                         "dec {steps}",
                         "jnz 3b",
-                        "tilestored [{c} + {s128}], tmm0",
-                        "tilestored [{c} + {s128} + 64], tmm1",
+                        "tilestored [{c} + {row}], tmm0",
+                        "tilestored [{c} + {row} + 64], tmm1",
                         resume = in(reg) u32::from(args.resume),
                         c = in(reg) args.c,
+                        row = in(reg) args.c_row,
                         s128 = in(reg) 128usize,
                         s64 = in(reg) 64usize,
                         a = inout(reg) args.a => _,

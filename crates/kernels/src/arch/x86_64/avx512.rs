@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::arch::generic::{F32x16, LANES, instantiate, vector_operators};
+use crate::arch::generic::{F32x16, LANES, RECIPROCAL, instantiate, vector_operators};
 
 /// One `zmm`.
 #[derive(Clone, Copy)]
@@ -98,6 +98,15 @@ impl F32x16 for Avx512F32 {
         Self(unsafe {
             let shifted = _mm512_slli_epi32::<23>(_mm512_castps_si512(self.0));
             _mm512_castsi512_ps(_mm512_add_epi32(shifted, _mm512_set1_epi32(127 << 23)))
+        })
+    }
+
+    #[inline(always)]
+    fn reciprocal_guess(self) -> Self {
+        // SAFETY: a value of this type exists only where the processor has AVX-512 F.
+        Self(unsafe {
+            let from = _mm512_set1_epi32(RECIPROCAL.cast_signed());
+            _mm512_castsi512_ps(_mm512_sub_epi32(from, _mm512_castps_si512(self.0)))
         })
     }
 

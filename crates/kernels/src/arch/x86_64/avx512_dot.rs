@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 
 use super::avx512;
 use crate::dispatch::{Isa, Kernels};
-use crate::reduced::{BlockArgs, GROUPS, PANEL_COLS, Table};
+use crate::reduced::{BlockArgs, GROUPS, Table};
 
 /// AVX-512 with VNNI: bytes by `vpdpbusd`, `bf16` widens.
 pub(crate) static VNNI: Kernels = Kernels {
@@ -45,12 +45,12 @@ macro_rules! block {
                 // SAFETY: tiles are whole, so 8 rows from a multiple of 8 on are readable and their
                 // sums writable; steps and groups are inside the block.
                 unsafe {
-                    let c = args.c.add(first * PANEL_COLS * 4);
+                    let c = |r: usize, half: usize| args.c_row(first + r).add(half * 64);
                     let mut sums: [[$sum; 2]; ROWS] = [[$zero; 2]; ROWS];
                     if args.resume {
                         for (r, row) in sums.iter_mut().enumerate() {
                             for (half, sum) in row.iter_mut().enumerate() {
-                                *sum = $load(c.add((r * PANEL_COLS + half * 16) * 4).cast());
+                                *sum = $load(c(r, half).cast());
                             }
                         }
                     }
@@ -68,7 +68,7 @@ macro_rules! block {
                     }
                     for (r, row) in sums.iter().enumerate() {
                         for (half, sum) in row.iter().enumerate() {
-                            $store(c.add((r * PANEL_COLS + half * 16) * 4).cast(), *sum);
+                            $store(c(r, half).cast(), *sum);
                         }
                     }
                 }
