@@ -35,6 +35,7 @@ mod pnm;
 mod preprocess;
 mod resize;
 mod rgb;
+mod sink;
 mod sniff;
 mod tiff;
 mod webp;
