@@ -333,9 +333,11 @@ fn across(row: &[u8], line: &mut [u8]) {
     let (Some(&first), Some(&last)) = (row.first(), row.last()) else { return };
     let pairs = line.as_chunks_mut::<2>().0;
     let n = row.len().min(pairs.len());
-    for (pair, window) in pairs.iter_mut().skip(1).zip(row.windows(3)) {
-        let own = 3 * u16::from(window[1]);
-        let (left, right) = (own + u16::from(window[0]) + 1, own + u16::from(window[2]) + 2);
+    let (owns, rights) = (row.get(1..).unwrap_or_default(), row.get(2..).unwrap_or_default());
+    let triples = row.iter().zip(owns).zip(rights);
+    for (pair, ((&left, &own), &right)) in pairs.iter_mut().skip(1).zip(triples) {
+        let own = 3 * u16::from(own);
+        let (left, right) = (own + u16::from(left) + 1, own + u16::from(right) + 2);
         *pair = (left >> 2 | right >> 2 << 8).to_le_bytes();
     }
     if let (Some(&second), Some(&before)) = (row.get(1), row.get(row.len().saturating_sub(2))) {
@@ -357,9 +359,14 @@ fn across_sums(sums: &[u16], line: &mut [u8]) {
     let (Some(&first), Some(&last)) = (sums.first(), sums.last()) else { return };
     let pairs = line.as_chunks_mut::<2>().0;
     let n = sums.len().min(pairs.len());
-    for (pair, window) in pairs.iter_mut().skip(1).zip(sums.windows(3)) {
-        let own = 3 * window[1];
-        *pair = ((own + window[0] + 8) >> 4 | (own + window[2] + 7) >> 4 << 8).to_le_bytes();
+    // Wrapping, though nothing can overflow: checks would keep this from becoming vector code.
+    let (owns, rights) = (sums.get(1..).unwrap_or_default(), sums.get(2..).unwrap_or_default());
+    let triples = sums.iter().zip(owns).zip(rights);
+    for (pair, ((&left, &own), &right)) in pairs.iter_mut().skip(1).zip(triples) {
+        let own = own.wrapping_mul(3);
+        let left = own.wrapping_add(left).wrapping_add(8) >> 4;
+        let right = own.wrapping_add(right).wrapping_add(7) >> 4;
+        *pair = (left | right << 8).to_le_bytes();
     }
     if let (Some(&second), Some(&before)) = (sums.get(1), sums.get(sums.len().saturating_sub(2))) {
         if let Some(pair) = pairs.first_mut() {
