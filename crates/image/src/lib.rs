@@ -3,7 +3,8 @@
 //!
 //! Three steps, each usable alone: [`sniff()`] says what the bytes are, [`decode()`] gives 8-bit RGB as
 //! Pillow's `convert("RGB")` does, and [`Preprocessor`] resizes, crops and normalises to the float
-//! tensor `[3, H, W]` that a vision tower takes. [`read_file`] reads a path with the limits on.
+//! tensor `[3, H, W]` that a vision tower takes. [`decode_and_preprocess`] does both with less work.
+//! [`read_file`] reads a path with the limits on.
 //!
 //! Everything that comes from outside is checked against [`Limits`] before memory is taken for it.
 //! The resize computes the kept crop window only, so that a picture of 1 x 65,535 pixels costs no

@@ -66,6 +66,8 @@ pub(super) struct Rows<'s> {
     band_rows: usize,
     n_bands: usize,
     part: Part,
+    /// The bands that hold the part, and those beside them, at which the upsampling looks.
+    bands: Range<usize>,
     pixels: Vec<Pixel>,
     sink: &'s mut dyn Sink,
 }
@@ -91,7 +93,9 @@ impl<'s> Rows<'s> {
             }
             let pixels = zeros(part.columns.len())?;
             let (height, band_rows) = (height as usize, 8 * max_v);
-            Ok(Self { planes, colour, height, band_rows, n_bands: 0, part, pixels, sink })
+            let bands = (part.rows.start / band_rows).saturating_sub(1)
+                ..part.rows.end.div_ceil(band_rows) + 1;
+            Ok(Self { planes, colour, height, band_rows, n_bands: 0, part, bands, pixels, sink })
         };
         Some(rows(sink))
     }
@@ -111,11 +115,8 @@ impl<'s> Rows<'s> {
 
     /// The blocks of component `i` in a row of the band that is being filled that are wanted.
     pub(super) fn blocks(&self, i: usize) -> Range<usize> {
-        // The bands above and below are looked at by the upsampling.
-        let first = (self.part.rows.start / self.band_rows).saturating_sub(1);
-        let end = self.part.rows.end.div_ceil(self.band_rows) + 1;
         match self.planes.get(i) {
-            Some(plane) if (first..end).contains(&self.n_bands) => {
+            Some(plane) if self.bands.contains(&self.n_bands) => {
                 plane.columns.start / 8..plane.columns.end.div_ceil(8)
             }
             _ => 0..0,
