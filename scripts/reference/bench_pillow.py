@@ -111,6 +111,15 @@ def ours(program, paths):
     return rows
 
 
+def peers(data, clip):
+    """The times of the other side for one file."""
+    return {
+        "pillow_decode": median_ms(lambda: decode(data)),
+        "lean_total": median_ms(lambda: prepare(decode(data))),
+        "processor_total": median_ms(lambda: clip(decode(data))),
+    }
+
+
 def measure(args):
     """All rounds; a line for each picture."""
     clip = processor()
@@ -118,12 +127,7 @@ def measure(args):
     for _ in range(args.rounds):
         rust = ours(args.ours, args.pictures) if args.ours else {}
         for path in args.pictures:
-            data = pathlib.Path(path).read_bytes()
-            row = {
-                "pillow_decode": median_ms(lambda: decode(data)),
-                "lean_total": median_ms(lambda: prepare(decode(data))),
-                "processor_total": median_ms(lambda: clip(decode(data))),
-            }
+            row = peers(pathlib.Path(path).read_bytes(), clip)
             for name, value in (row | rust.get(path, {})).items():
                 found[path].setdefault(name, []).append(value)
     for path, times in found.items():
