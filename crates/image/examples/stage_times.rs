@@ -1,18 +1,23 @@
-//! Best of ten times, in milliseconds, of decoding and of preprocessing each picture on one thread.
+//! Median times, in milliseconds, of decoding, of preprocessing and of both in one call, for each
+//! picture on one thread.
 //!
 //! `cargo run --release -p altclip-image --example stage_times -- PICTURE...`
 
 use std::time::{Duration, Instant};
 
-use altclip_image::{DecodeOptions, Preprocessor, decode, read_file};
+use altclip_image::{DecodeOptions, Preprocessor, decode, decode_and_preprocess, read_file};
 
-fn best<T>(mut work: impl FnMut() -> T) -> Duration {
+const RUNS: usize = 21;
+
+fn median_ms<T>(mut work: impl FnMut() -> T) -> f64 {
     let time = |_| {
         let start = Instant::now();
         std::hint::black_box(work());
         start.elapsed()
     };
-    (0..10).map(time).min().unwrap_or_default()
+    let mut times: Vec<Duration> = (0..=RUNS).map(time).skip(1).collect();
+    times.sort_unstable();
+    times.get(RUNS / 2).map_or(0.0, |time| 1e3 * time.as_secs_f64())
 }
 
 #[allow(clippy::print_stdout, reason = "the output of an example")]
@@ -22,15 +27,17 @@ fn main() -> Result<(), altclip_image::Error> {
     for path in std::env::args_os().skip(1) {
         let bytes = read_file(path.as_ref(), &options)?;
         let rgb = decode(&bytes, &options)?;
-        let decoding = best(|| decode(&bytes, &options));
-        let preprocessing = best(|| clip.apply(&rgb));
         println!(
-            "{}\t{}x{}\tdecode {:.2} ms\tpreprocess {:.2} ms",
+            "{}\t{}x{}\tdecode {:.3} ms\tpreprocess {:.3} ms\ttotal {:.3} ms",
             path.to_string_lossy(),
             rgb.width(),
             rgb.height(),
-            1e3 * decoding.as_secs_f64(),
-            1e3 * preprocessing.as_secs_f64(),
+            median_ms(|| decode(&bytes, &options)),
+            median_ms(|| clip.apply(&rgb)),
+            median_ms(|| {
+                let mut values = vec![0.0; 3 * 224 * 224];
+                decode_and_preprocess(&bytes, &options, &clip, &mut values).map(|()| values)
+            }),
         );
     }
     Ok(())

@@ -88,11 +88,7 @@ pub struct DecodeOptions {
 /// Every variant of [`Error`] with a code from E4001 to E4008; [`Error::FileTooLarge`];
 /// [`Error::Memory`].
 pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Rgb, Error> {
-    let limit = options.limits.file_bytes;
-    if bytes.len() as u64 > limit {
-        return Err(Error::FileTooLarge { path: None, bytes: bytes.len() as u64, limit });
-    }
-    let format = sniff(bytes)?;
+    let format = format_within_limits(bytes, options)?;
     let rgb = match format {
         Format::Jpeg => jpeg::decode(bytes, options),
         Format::Png => fence(format, png::decode, bytes, options),
@@ -109,6 +105,15 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Rgb, Error> {
     } else {
         Ok(rgb)
     }
+}
+
+/// What the bytes are, where they are not too many.
+pub(crate) fn format_within_limits(bytes: &[u8], options: &DecodeOptions) -> Result<Format, Error> {
+    let limit = options.limits.file_bytes;
+    if bytes.len() as u64 > limit {
+        return Err(Error::FileTooLarge { path: None, bytes: bytes.len() as u64, limit });
+    }
+    sniff(bytes)
 }
 
 /// Lays one colour value on white, rounded as Pillow's `alpha_composite` does.

@@ -3,7 +3,8 @@
 //!
 //! Three steps, each usable alone: [`sniff()`] says what the bytes are, [`decode()`] gives 8-bit RGB as
 //! Pillow's `convert("RGB")` does, and [`Preprocessor`] resizes, crops and normalises to the float
-//! tensor `[3, H, W]` that a vision tower takes. [`read_file`] reads a path with the limits on.
+//! tensor `[3, H, W]` that a vision tower takes. [`decode_and_preprocess`] does both with less work.
+//! [`read_file`] reads a path with the limits on.
 //!
 //! Everything that comes from outside is checked against [`Limits`] before memory is taken for it.
 //! The resize computes the kept crop window only, so that a picture of 1 x 65,535 pixels costs no
@@ -34,7 +35,9 @@ mod png;
 mod pnm;
 mod preprocess;
 mod resize;
+mod resizer;
 mod rgb;
+mod sink;
 mod sniff;
 mod tiff;
 mod webp;
@@ -42,7 +45,7 @@ mod webp;
 pub use decode::{Alpha, DecodeOptions, Limits, decode};
 pub use error::Error;
 pub use file::read_file;
-pub use preprocess::{Preprocessor, Resize};
+pub use preprocess::{Preprocessor, Resize, decode_and_preprocess};
 pub use resize::{Filter, Window, resize_window};
 pub use rgb::Rgb;
 pub use sniff::{Format, sniff};

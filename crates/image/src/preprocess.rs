@@ -4,10 +4,14 @@
 //! transformers 5.23.0, `CLIPImageProcessorPil` (`image_processing_backends.py`, `PilBackend`) and
 //! `image_transforms.py`.
 
-use crate::config;
+use crate::decode::{DecodeOptions, decode, format_within_limits};
 use crate::error::Error;
-use crate::resize::{Filter, Window, resize_window};
+use crate::resize::{Filter, Window, resize_rows, resize_window};
+use crate::resizer::Resizer;
 use crate::rgb::{Rgb, zeros};
+use crate::sink::{Part, Pixel, Sink, Whole};
+use crate::sniff::Format;
+use crate::{config, exif, jpeg};
 
 /// Mean of red, green and blue in the pictures that CLIP was trained on.
 pub(crate) const CLIP_MEAN: [f64; 3] = [0.48145466, 0.4578275, 0.40821073];
@@ -142,20 +146,30 @@ impl Preprocessor {
     /// # Errors
     /// [`Error::Pixels`] where `out` has another length, [`Error::Memory`].
     pub fn apply_into(&self, image: &Rgb, out: &mut [f32]) -> Result<(), Error> {
-        let (height, width) = self.output_size();
-        let (found, expected) = (out.len() as u64, 3 * (height * width) as u64);
-        if found != expected {
-            return Err(Error::Pixels { what: "values of the output", found, expected });
+        let mut planes = Planes::new(self, out)?;
+        if let Some(resizer) = self.resizer(image.size()) {
+            return resize_rows(image, &mut resizer?, &mut |row| planes.row(row));
         }
         let crop = self.crop_rgb(image)?;
-        let planes = out.chunks_exact_mut((height * width).max(1));
-        for ((channel, plane), table) in planes.enumerate().zip(self.table.iter()) {
-            let values = crop.data().iter().skip(channel).step_by(3);
-            for (out, &value) in plane.iter_mut().zip(values) {
-                *out = table[usize::from(value)];
+        let mut pixels = zeros::<Pixel>(crop.width() as usize)?;
+        for y in 0..crop.height() {
+            for (pixel, &[r, g, b]) in pixels.iter_mut().zip(crop.row(y).as_chunks().0) {
+                *pixel = [r, g, b, 0];
             }
+            planes.row(&pixels);
         }
         Ok(())
+    }
+
+    /// What resizes a picture of this size row by row, where that is possible and fills the crop.
+    fn resizer(&self, source: (u32, u32)) -> Option<Result<Resizer, Error>> {
+        let (width, height) = self.resized(source);
+        let (crop_height, crop_width) = self.crop.unwrap_or((height, width));
+        let (across, down) = (Span::new(width, crop_width), Span::new(height, crop_height));
+        if (across.len, down.len) != (crop_width, crop_height) {
+            return None;
+        }
+        Resizer::new(source, (width, height), self.filter, Span::window(&across, &down))
     }
 
     /// The resized and cropped picture before it becomes numbers; zeros around it where it is
@@ -164,12 +178,11 @@ impl Preprocessor {
     /// # Errors
     /// [`Error::Memory`].
     pub fn crop_rgb(&self, image: &Rgb) -> Result<Rgb, Error> {
-        let (width, height) = self.resized(image);
+        let (width, height) = self.resized(image.size());
         let (crop_height, crop_width) = self.crop.unwrap_or((height, width));
         let across = Span::new(width, crop_width);
         let down = Span::new(height, crop_height);
-        let window =
-            Window { left: across.start, top: down.start, width: across.len, height: down.len };
+        let window = Span::window(&across, &down);
         let kept = resize_window(image, width, height, self.filter, window)?;
         if (across.len, down.len) == (crop_width, crop_height) {
             return Ok(kept);
@@ -188,8 +201,7 @@ impl Preprocessor {
     }
 
     /// Width and height after resizing.
-    fn resized(&self, image: &Rgb) -> (u32, u32) {
-        let (width, height) = (image.width(), image.height());
+    fn resized(&self, (width, height): (u32, u32)) -> (u32, u32) {
         match self.resize {
             Resize::Exact { height, width } => (width, height),
             Resize::None => (width, height),
@@ -203,6 +215,94 @@ impl Preprocessor {
     }
 }
 
+/// The pixel values of the picture in `bytes`, written to `out` `[3, H, W]`: what [`decode`] and
+/// [`Preprocessor::apply_into`] give one after the other, bit for bit, with the same errors.
+///
+/// Of most JPEG files only the part that is kept is ever made, and never as a whole. After an error
+/// `out` holds anything.
+///
+/// # Errors
+/// As [`decode`]; [`Error::Pixels`] where `out` has another length than the output.
+pub fn decode_and_preprocess(
+    bytes: &[u8],
+    options: &DecodeOptions,
+    preprocessor: &Preprocessor,
+    out: &mut [f32],
+) -> Result<(), Error> {
+    let planes = Planes::new(preprocessor, out)?;
+    let format = format_within_limits(bytes, options)?;
+    let turned = options.apply_exif_orientation && exif::orientation(bytes, format) != 1;
+    if format != Format::Jpeg || turned {
+        return preprocessor.apply_into(&decode(bytes, options)?, out);
+    }
+    let mut stream = Stream { preprocessor, planes, resizer: None, whole: Whole::default() };
+    jpeg::decode_to(bytes, options, &mut stream)?;
+    if stream.resizer.is_some() {
+        return Ok(());
+    }
+    preprocessor.apply_into(&stream.whole.into_rgb()?, out)
+}
+
+/// The way of a JPEG's rows to pixel values; by way of the whole picture where there is no resizer.
+struct Stream<'a> {
+    preprocessor: &'a Preprocessor,
+    planes: Planes<'a>,
+    resizer: Option<Resizer>,
+    whole: Whole,
+}
+
+impl Sink for Stream<'_> {
+    fn begin(&mut self, width: u32, height: u32) -> Result<Part, Error> {
+        self.resizer = self.preprocessor.resizer((width, height)).transpose()?;
+        match &self.resizer {
+            Some(resizer) => Ok(resizer.part()),
+            None => self.whole.begin(width, height),
+        }
+    }
+
+    fn row(&mut self, pixels: &[Pixel]) {
+        match &mut self.resizer {
+            Some(resizer) => resizer.push(pixels, &mut |row| self.planes.row(row)),
+            None => self.whole.row(pixels),
+        }
+    }
+}
+
+/// Writes pixel values row by row.
+struct Planes<'a> {
+    table: &'a [[f32; 256]; 3],
+    width: usize,
+    out: &'a mut [f32],
+    next: usize,
+}
+
+impl<'a> Planes<'a> {
+    fn new(preprocessor: &'a Preprocessor, out: &'a mut [f32]) -> Result<Self, Error> {
+        let (height, width) = preprocessor.output_size();
+        let (found, expected) = (out.len() as u64, 3 * (height * width) as u64);
+        if found != expected {
+            return Err(Error::Pixels { what: "values of the output", found, expected });
+        }
+        Ok(Self { table: &preprocessor.table, width, out, next: 0 })
+    }
+
+    fn row(&mut self, pixels: &[Pixel]) {
+        let area = (self.out.len() / 3).max(1);
+        let [red, green, blue] = self.table;
+        let mut planes = self.out.chunks_exact_mut(area);
+        let mut row = || planes.next().and_then(|plane| plane.get_mut(self.next..));
+        if let (Some(r), Some(g), Some(b)) = (row(), row(), row()) {
+            let values = r.iter_mut().zip(g).zip(b).take(self.width);
+            for (((r, g), b), pixel) in values.zip(pixels) {
+                *r = red[usize::from(pixel[0])];
+                *g = green[usize::from(pixel[1])];
+                *b = blue[usize::from(pixel[2])];
+            }
+        }
+        self.next += self.width;
+    }
+}
+
 /// The part of one direction that the centre crop keeps.
 struct Span {
     /// First kept position.
@@ -213,6 +313,10 @@ struct Span {
 }
 
 impl Span {
+    fn window(across: &Self, down: &Self) -> Window {
+        Window { left: across.start, top: down.start, width: across.len, height: down.len }
+    }
+
     fn new(size: u32, crop: u32) -> Self {
         if size >= crop {
             // The reference rounds down; torchvision's crop rounds half to even.
@@ -230,8 +334,7 @@ mod tests {
     #[test]
     fn the_long_side_is_cut_not_rounded() {
         let clip = Preprocessor::clip(224);
-        let resized =
-            |w, h| clip.resized(&Rgb::from_raw(w, h, vec![0; 3 * (w * h) as usize]).unwrap());
+        let resized = |w, h| clip.resized((w, h));
         assert_eq!(resized(640, 480), (298, 224));
         assert_eq!(resized(480, 640), (224, 298));
         assert_eq!(resized(1, 3000), (224, 672_000));

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Weights depend on the position alone, so a window of the output needs just its own weights and
-//! the source rows beneath it. The second pass runs over a ring of as many resampled rows as one
-//! output row needs; memory does not grow with the number of pixels.
+//! the source rows beneath it. The usual order is in `resizer.rs`; the other one and sizes that only
+//! change in one direction are here.
 //!
 //! # Source
 //! Pillow 13.0, `src/libImaging/Resample.c` (`precompute_coeffs`, `normalize_coeffs_8bpc`,
@@ -21,10 +21,12 @@
 use std::f64::consts::PI;
 
 use crate::error::Error;
+use crate::resizer::Resizer;
 use crate::rgb::{Rgb, with_room, zeros};
+use crate::sink::{Part, Pixel, Sink, Whole};
 
 /// Bits after the point of a weight: 32 bits less 8 of the value and 2 for sums beyond the range.
-const PRECISION_BITS: u32 = 32 - 8 - 2;
+pub(crate) const PRECISION_BITS: u32 = 32 - 8 - 2;
 
 /// A resampling filter, by Pillow's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +132,12 @@ pub fn resize_window(
     check("columns of the window", window.left, window.width, width)?;
     check("rows of the window", window.top, window.height, height)?;
     let n_values = 3 * window.width as usize;
+    if let Some(resizer) = Resizer::new(image.size(), (width, height), filter, window) {
+        let mut whole = Whole::default();
+        whole.begin(window.width, window.height)?;
+        resize_rows(image, &mut resizer?, &mut |row| whole.row(row))?;
+        return whole.into_rgb();
+    }
     let mut out = zeros::<u8>(n_values * window.height as usize)?;
     let across = Axis::new(image.width(), width, filter);
     let down = Axis::new(image.height(), height, filter);
@@ -139,10 +147,8 @@ pub fn resize_window(
         for (y, row) in (window.top..).zip(out.chunks_exact_mut(n_values)) {
             columns.resample(image.row(y), row);
         }
-    } else if !across.same && columns_first(image, width, height) {
-        resample_down_first(image, &down, &columns, window.top, &mut out)?;
     } else {
-        resample_across_first(image, &down, &columns, window.top, &mut out)?;
+        resample_down_first(image, &down, &columns, window.top, &mut out)?;
     }
     Rgb::from_raw(window.width, window.height, out)
 }
@@ -151,45 +157,32 @@ pub fn resize_window(
 /// many rows as the other pass takes away columns, so for pictures more than twice as high as wide
 /// that shrink. Found by comparing both orders with Pillow's result for 10,887 sizes and three
 /// filters, without exception.
-fn columns_first(image: &Rgb, width: u32, height: u32) -> bool {
+pub(crate) fn columns_first(source: (u32, u32), size: (u32, u32)) -> bool {
     let less = |from: u32, to: u32| i64::from(from) - i64::from(to);
-    let rows = less(image.height(), height);
-    rows > 0 && rows > 2 * less(image.width(), width)
+    let rows = less(source.1, size.1);
+    rows > 0 && rows > 2 * less(source.0, size.0)
 }
 
-/// The ordinary order. Resampled rows wait in a ring until no later output row needs them.
-fn resample_across_first(
+/// Feeds a resizer with the rows of a picture.
+pub(crate) fn resize_rows(
     image: &Rgb,
-    down: &Axis,
-    columns: &Columns,
-    top: u32,
-    out: &mut [u8],
+    resizer: &mut Resizer,
+    emit: &mut dyn FnMut(&[Pixel]),
 ) -> Result<(), Error> {
-    let n_values = columns.n_values;
-    let mut ring = zeros::<u8>(n_values * down.n_weights.min(image.height() as usize))?;
-    let n_slots = ring.len() / n_values;
-    let mut weights = Weights::new(down)?;
-    let mut sums = zeros::<i32>(n_values)?;
-    let mut next = 0;
-    for (y, row) in (top..).zip(out.chunks_exact_mut(n_values)) {
-        let first = weights.fill(down, y);
-        next = next.max(first);
-        while next < first + weights.fixed.len() {
-            let slot = next % n_slots * n_values;
-            let slot = ring.get_mut(slot..slot + n_values).unwrap_or_default();
-            columns.resample(image.row(next as u32), slot);
-            next += 1;
+    let Part { columns, rows } = resizer.part();
+    let mut pixels = zeros::<Pixel>(columns.len())?;
+    for y in rows {
+        let row = image.row(y as u32).get(3 * columns.start..3 * columns.end).unwrap_or_default();
+        for (pixel, &[r, g, b]) in pixels.iter_mut().zip(row.as_chunks().0) {
+            *pixel = [r, g, b, 0];
         }
-        let source = |y: usize| {
-            let slot = y % n_slots * n_values;
-            ring.get(slot..slot + n_values).unwrap_or_default()
-        };
-        sum_rows(source, first, &weights.fixed, &mut sums, row);
+        resizer.push(&pixels, emit);
     }
     Ok(())
 }
 
-/// The other order: each output row is summed from whole source rows, then resampled.
+/// The order of [`columns_first`], and where nothing changes across: each output row is summed from
+/// whole source rows, then resampled.
 fn resample_down_first(
     image: &Rgb,
     down: &Axis,
@@ -239,19 +232,19 @@ fn check(what: &'static str, start: u32, len: u32, size: u32) -> Result<(), Erro
 }
 
 /// The weights of one direction.
-struct Axis {
+pub(crate) struct Axis {
     source: u32,
     scale: f64,
     support: f64,
     /// Most weights that one output value can have.
-    n_weights: usize,
+    pub(crate) n_weights: usize,
     filter: Filter,
     /// Nothing changes in this direction, so Pillow skips the pass.
-    same: bool,
+    pub(crate) same: bool,
 }
 
 impl Axis {
-    fn new(source: u32, output: u32, filter: Filter) -> Self {
+    pub(crate) fn new(source: u32, output: u32, filter: Filter) -> Self {
         let scale = f64::from(source) / f64::from(output);
         let support = filter.support() * scale.max(1.0);
         let n_weights = support.ceil() as usize * 2 + 1;
@@ -260,18 +253,18 @@ impl Axis {
 }
 
 /// The weights of one output position.
-struct Weights {
+pub(crate) struct Weights {
     exact: Vec<f64>,
-    fixed: Vec<i32>,
+    pub(crate) fixed: Vec<i32>,
 }
 
 impl Weights {
-    fn new(axis: &Axis) -> Result<Self, Error> {
+    pub(crate) fn new(axis: &Axis) -> Result<Self, Error> {
         Ok(Self { exact: with_room(axis.n_weights)?, fixed: with_room(axis.n_weights)? })
     }
 
     /// Computes the weights for output position `at` and gives the first source position.
-    fn fill(&mut self, axis: &Axis, at: u32) -> usize {
+    pub(crate) fn fill(&mut self, axis: &Axis, at: u32) -> usize {
         let centre = (f64::from(at) + 0.5) * axis.scale;
         // The fraction is cut off, as by a cast in C.
         let first = (centre - axis.support + 0.5).max(0.0) as u32;
@@ -295,17 +288,19 @@ impl Weights {
 }
 
 /// The first pass for the columns of a window: for each its first source column and its weights.
-struct Columns {
+pub(crate) struct Columns {
     left: usize,
     same: bool,
     /// Values in one row of the window.
     n_values: usize,
-    starts: Vec<(usize, usize)>,
-    weights: Vec<i32>,
+    /// The first column and the number of weights of each output column.
+    pub(crate) starts: Vec<(usize, usize)>,
+    /// The weights of all output columns, one after the other.
+    pub(crate) weights: Vec<i32>,
 }
 
 impl Columns {
-    fn new(axis: &Axis, left: u32, width: u32) -> Result<Self, Error> {
+    pub(crate) fn new(axis: &Axis, left: u32, width: u32) -> Result<Self, Error> {
         let mut columns = Self {
             left: left as usize,
             same: axis.same,
@@ -329,7 +324,10 @@ impl Columns {
     }
 
     /// The values of a source row that have a weight.
-    fn used_values(&self) -> std::ops::Range<usize> {
+    pub(crate) fn used_values(&self) -> std::ops::Range<usize> {
+        if self.same {
+            return 3 * self.left..3 * self.left + self.n_values;
+        }
         let start = self.starts.first().map_or(0, |&(first, _)| first);
         let end = self.starts.last().map_or(0, |&(first, len)| first + len);
         3 * start..3 * end

@@ -38,6 +38,11 @@ impl Rgb {
         self.height
     }
 
+    /// Width and height.
+    pub(crate) fn size(&self) -> (u32, u32) {
+        (self.width, self.height)
+    }
+
     /// All bytes, `[height, width, 3]`.
     pub fn data(&self) -> &[u8] {
         &self.data

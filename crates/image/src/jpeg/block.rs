@@ -24,7 +24,7 @@ pub(super) struct Band {
 }
 
 /// Reads a whole block into `block`, which must be zero, and gives the last place that it filled.
-#[inline]
+#[inline(always)]
 pub(super) fn sequential(
     bits: &mut Bits<'_>,
     dc: &Table,
@@ -32,14 +32,15 @@ pub(super) fn sequential(
     previous: &mut i32,
     block: &mut Block,
 ) -> Result<usize, Fault> {
-    let n = bits.symbol(dc)?;
-    *previous = previous.wrapping_add(bits.signed(u32::from(n)));
+    let (_, difference) = bits.symbol_and_value(dc)?;
+    *previous = previous.wrapping_add(difference);
     block[0] = *previous as i16;
     let (mut k, mut last) = (1usize, 0);
     while k < 64 {
-        let symbol = bits.symbol(ac)?;
-        let (run, n) = (usize::from(symbol >> 4), u32::from(symbol & 15));
-        if n == 0 {
+        let (symbol, value) = bits.symbol_and_value(ac)?;
+        let run = usize::from(symbol >> 4);
+        // A value that has bits is never 0.
+        if value == 0 {
             if run != 15 {
                 break;
             }
@@ -48,7 +49,7 @@ pub(super) fn sequential(
         }
         k += run;
         let place = *ZIGZAG.get(k).ok_or(Fault::Run)?;
-        block[usize::from(place & 63)] = bits.signed(n) as i16;
+        block[usize::from(place & 63)] = value as i16;
         last = k;
         k += 1;
     }
@@ -63,8 +64,8 @@ pub(super) fn first_dc(
     low: u8,
     block: &mut Block,
 ) -> Result<(), Fault> {
-    let n = bits.symbol(dc)?;
-    *previous = previous.wrapping_add(bits.signed(u32::from(n)));
+    let (_, difference) = bits.symbol_and_value(dc)?;
+    *previous = previous.wrapping_add(difference);
     block[0] = previous.wrapping_shl(u32::from(low)) as i16;
     Ok(())
 }
@@ -90,13 +91,12 @@ pub(super) fn first_ac(
     }
     let mut k = usize::from(band.start);
     while k <= usize::from(band.end) {
-        let symbol = bits.symbol(ac)?;
-        let (run, n) = (symbol >> 4, u32::from(symbol & 15));
-        if n != 0 {
+        let (symbol, value) = bits.symbol_and_value(ac)?;
+        let run = symbol >> 4;
+        if value != 0 {
             k += usize::from(run);
             let place = *ZIGZAG.get(k).ok_or(Fault::Run)?;
-            let value = bits.signed(n).wrapping_shl(u32::from(band.low));
-            block[usize::from(place & 63)] = value as i16;
+            block[usize::from(place & 63)] = value.wrapping_shl(u32::from(band.low)) as i16;
             k += 1;
         } else if run == 15 {
             k += 16;

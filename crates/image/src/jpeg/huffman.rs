@@ -1,17 +1,55 @@
 //! Huffman tables and the bits between two markers (ITU T.81, annexes C and F).
 
 /// Bits that are decoded by one look into a table.
-const LOOK: u32 = 9;
+const LOOK: u32 = 10;
 
 /// A table that decodes symbols.
 pub(super) struct Table {
-    /// For each prefix of [`LOOK`] bits: length and symbol, or 0 where the code is longer.
-    look: [u16; 1 << LOOK],
+    /// For each prefix of [`LOOK`] bits what it begins with.
+    look: [Entry; 1 << LOOK],
     /// For each length the first code after its last, aligned left to 16 bits.
     ends: [u32; 17],
     /// For each length what to add to a code to get its place in `symbols`.
     offsets: [i32; 17],
     symbols: Vec<u8>,
+}
+
+/// What the next bits begin with: bits to drop (8), symbol (8), value (16).
+///
+/// Where the bits of the value follow within the prefix, they are decoded and dropped with the code.
+/// No such value is 0; so 0 means that only the code is decoded, and an entry that is 0 altogether
+/// that the code is longer than the prefix.
+#[derive(Clone, Copy)]
+struct Entry(u32);
+
+impl Entry {
+    /// The entry of `prefix`, which begins with a code of `len` bits for `symbol`.
+    fn new(prefix: u32, len: u32, symbol: u8) -> Self {
+        let n = u32::from(symbol & 15);
+        if n == 0 || len + n > LOOK {
+            return Self(u32::from(symbol) << 8 | len);
+        }
+        let bits = prefix >> (LOOK - len - n) & ((1 << n) - 1);
+        Self((extend(bits as i32, n) as u32) << 16 | u32::from(symbol) << 8 | (len + n))
+    }
+
+    fn n_bits(self) -> u32 {
+        self.0 & 0xFF
+    }
+
+    fn symbol(self) -> u8 {
+        (self.0 >> 8) as u8
+    }
+
+    fn value(self) -> i32 {
+        self.0.cast_signed() >> 16
+    }
+}
+
+/// `n` bits as a signed difference (T.81, figure F.12).
+#[inline(always)]
+fn extend(bits: i32, n: u32) -> i32 {
+    if bits < 1 << (n - 1) { bits - (1 << n) + 1 } else { bits }
 }
 
 impl Table {
@@ -22,7 +60,8 @@ impl Table {
             return None;
         }
         let symbols = symbols.to_vec();
-        let mut table = Self { look: [0; 1 << LOOK], ends: [0; 17], offsets: [0; 17], symbols };
+        let mut table =
+            Self { look: [Entry(0); 1 << LOOK], ends: [0; 17], offsets: [0; 17], symbols };
         let (mut code, mut place) = (0u32, 0i32);
         for (len, &count) in (1u32..).zip(counts) {
             let end = code + u32::from(count);
@@ -42,8 +81,8 @@ impl Table {
                     table.symbols.iter().skip(place as usize).take(count.into()).enumerate()
                 {
                     let start = (code as usize + i) * fill;
-                    let entry = (len as u16) << 8 | u16::from(symbol);
-                    table.look.iter_mut().skip(start).take(fill).for_each(|slot| *slot = entry);
+                    let slots = table.look.iter_mut().enumerate().skip(start).take(fill);
+                    slots.for_each(|(at, slot)| *slot = Entry::new(at as u32, len, symbol));
                 }
             }
             place += i32::from(count);
@@ -114,16 +153,13 @@ impl<'a> Bits<'a> {
     }
 
     /// Makes at least 32 bits available.
-    #[inline]
+    #[inline(always)]
     fn fill(&mut self) {
-        if self.n_bits < 32 {
-            self.refill();
+        if self.n_bits >= 32 {
+            return;
         }
-    }
-
-    fn refill(&mut self) {
-        if let Some(&[a, b, c, d, e, f, g, h]) = self.data.get(self.at..self.at.wrapping_add(8)) {
-            let word = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        if let Some(&bytes) = self.data.get(self.at..).and_then(|rest| rest.first_chunk::<8>()) {
+            let word = u64::from_be_bytes(bytes);
             let inverse = !word;
             let has_ff = inverse.wrapping_sub(0x0101_0101_0101_0101) & word & 0x8080_8080_8080_8080;
             if has_ff == 0 {
@@ -135,6 +171,12 @@ impl<'a> Bits<'a> {
                 return;
             }
         }
+        self.fill_by_bytes();
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn fill_by_bytes(&mut self) {
         while self.n_bits <= 56 {
             let byte = match self.next_byte() {
                 Some(byte) => byte,
@@ -165,10 +207,10 @@ impl<'a> Bits<'a> {
         Some(0xFF)
     }
 
-    #[inline]
+    #[inline(always)]
     fn drop_bits(&mut self, n: u32) {
         self.buffer = self.buffer.wrapping_shl(n);
-        self.n_bits -= n;
+        self.n_bits = self.n_bits.wrapping_sub(n);
     }
 
     /// The next `n` bits, at most 16, as a number.
@@ -178,7 +220,7 @@ impl<'a> Bits<'a> {
         self.take_filled(n)
     }
 
-    #[inline]
+    #[inline(always)]
     fn take_filled(&mut self, n: u32) -> i32 {
         if n == 0 {
             return 0;
@@ -188,18 +230,43 @@ impl<'a> Bits<'a> {
         value
     }
 
-    /// The next symbol; afterwards 16 more bits are there for [`Self::signed`].
+    /// The next symbol and, in the lower half of it, how many bits its value has: the value itself
+    /// is decoded too.
+    #[inline(always)]
+    pub(super) fn symbol_and_value(&mut self, table: &Table) -> Result<(u8, i32), Fault> {
+        self.fill();
+        let entry = table.look[(self.buffer >> (64 - LOOK)) as usize];
+        if entry.value() != 0 {
+            self.drop_bits(entry.n_bits());
+            return Ok((entry.symbol(), entry.value()));
+        }
+        let symbol = self.code(table, entry)?;
+        Ok((symbol, self.signed(u32::from(symbol & 15))))
+    }
+
+    /// The next symbol alone; afterwards 16 more bits are there.
     #[inline]
     pub(super) fn symbol(&mut self, table: &Table) -> Result<u8, Fault> {
         self.fill();
         let entry = table.look[(self.buffer >> (64 - LOOK)) as usize];
-        if entry != 0 {
-            self.drop_bits(u32::from(entry >> 8));
-            return Ok(entry as u8);
+        if entry.value() != 0 {
+            self.drop_bits(entry.n_bits() - u32::from(entry.symbol() & 15));
+            return Ok(entry.symbol());
         }
-        self.long_symbol(table)
+        self.code(table, entry)
     }
 
+    /// The symbol of an entry without value.
+    #[inline(always)]
+    fn code(&mut self, table: &Table, entry: Entry) -> Result<u8, Fault> {
+        if entry.0 == 0 {
+            return self.long_symbol(table);
+        }
+        self.drop_bits(entry.n_bits());
+        Ok(entry.symbol())
+    }
+
+    #[inline(never)]
     fn long_symbol(&mut self, table: &Table) -> Result<u8, Fault> {
         let next = (self.buffer >> 48) as u32;
         for len in LOOK + 1..=16 {
@@ -217,13 +284,13 @@ impl<'a> Bits<'a> {
         Err(Fault::Code)
     }
 
-    /// The next `n` bits as a signed difference (T.81, figure F.12), after [`Self::symbol`].
-    #[inline]
-    pub(super) fn signed(&mut self, n: u32) -> i32 {
+    /// The value of `n` bits, after its symbol.
+    #[inline(always)]
+    fn signed(&mut self, n: u32) -> i32 {
         if n == 0 {
             return 0;
         }
-        let value = self.take_filled(n);
-        if value < 1 << (n - 1) { value - (1 << n) + 1 } else { value }
+        let bits = self.take_filled(n);
+        extend(bits, n)
     }
 }

@@ -15,6 +15,7 @@ mod idct;
 mod rows;
 
 use block::{Band, Block, ZIGZAG};
+use fearless_simd::{Level, Simd, dispatch};
 use huffman::{Bits, Fault, Table};
 use rows::{Colour, Rows};
 
@@ -22,6 +23,7 @@ use crate::bytes::Bytes;
 use crate::decode::DecodeOptions;
 use crate::error::Error;
 use crate::rgb::{Rgb, with_room, zeros};
+use crate::sink::{Sink, Whole};
 use crate::sniff::Format;
 
 /// Most blocks in one unit of an interleaved scan (T.81, B.2.3).
@@ -29,6 +31,18 @@ const MAX_UNIT_BLOCKS: usize = 10;
 
 /// The picture in `bytes`.
 pub(crate) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Rgb, Error> {
+    let mut whole = Whole::default();
+    decode_to(bytes, options, &mut whole)?;
+    whole.into_rgb()
+}
+
+/// Hands the part of the picture that `sink` wants to it. The whole file is checked all the same; on
+/// an error the sink may have seen some rows.
+pub(crate) fn decode_to(
+    bytes: &[u8],
+    options: &DecodeOptions,
+    sink: &mut dyn Sink,
+) -> Result<(), Error> {
     let mut decoder = Decoder {
         bytes,
         input: Bytes::new(bytes, Format::Jpeg),
@@ -44,7 +58,7 @@ pub(crate) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Rgb, Error
         marker: 0xD8,
         marker_at: 0,
     };
-    match decoder.run() {
+    match decoder.run(sink) {
         // Where the frame is known, the rows that are missing can be counted.
         Err(Error::Truncated { rows: None, .. }) => Err(decoder.truncated(0)),
         result => result,
@@ -63,8 +77,6 @@ pub(crate) fn cmyk_to_rgb([c, m, y, k]: [u8; 4]) -> [u8; 3] {
 struct Frame {
     width: u32,
     height: u32,
-    /// Bytes of the RGB picture.
-    n_bytes: usize,
     progressive: bool,
     components: Vec<Component>,
     /// Units of an interleaved scan in a row, and rows of them.
@@ -78,7 +90,7 @@ struct Component {
     v: usize,
     quant_table: usize,
     /// The quantisation as it was when the component's first scan began, row by row.
-    quant: Option<[u16; 64]>,
+    quant: Option<Block>,
     /// Real samples in a row, and real rows.
     width: usize,
     height: usize,
@@ -122,14 +134,14 @@ struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    fn run(&mut self) -> Result<Rgb, Error> {
+    fn run(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
         self.input.take(2)?;
         loop {
             self.next_marker()?;
             match self.marker {
                 0x01 | 0xD0..=0xD7 => {}
                 0xD8 => return Err(self.damaged("a second start of image")),
-                0xD9 => return self.finish(),
+                0xD9 => return self.finish(sink),
                 0xC0..=0xC2 => {
                     let segment = self.segment()?;
                     self.start_frame(segment)?;
@@ -151,8 +163,8 @@ impl<'a> Decoder<'a> {
                 }
                 0xDA => {
                     let segment = self.segment()?;
-                    if let Some(rgb) = self.scan(segment)? {
-                        return Ok(rgb);
+                    if self.scan(segment, sink)? {
+                        return Ok(());
                     }
                 }
                 0xE0 => {
@@ -273,7 +285,7 @@ impl<'a> Decoder<'a> {
         if precision != 8 {
             return Err(Error::JpegUnsupported { kind: format!("{precision} bits per sample") });
         }
-        let (width, height, n_bytes) =
+        let (width, height, _) =
             self.options.limits.check(Format::Jpeg, u64::from(width), u64::from(height))?;
         if !matches!(n_components, 1 | 3 | 4) {
             return Err(Error::JpegUnsupported { kind: format!("{n_components} components") });
@@ -310,7 +322,7 @@ impl<'a> Decoder<'a> {
             component.rows.resize(n_units.1 * component.v, Vec::new());
         }
         let progressive = self.marker == 0xC2;
-        self.frame = Some(Frame { width, height, n_bytes, progressive, components, n_units });
+        self.frame = Some(Frame { width, height, progressive, components, n_units });
         Ok(())
     }
 
@@ -328,15 +340,14 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    fn rows(&self, frame: &Frame) -> Result<Rows, Error> {
-        let out = with_room(frame.n_bytes)?;
-        let size = (frame.width as usize, frame.height as usize);
-        Rows::new(&frame.components, self.colour(&frame.components), size, out)
+    fn rows<'s>(&self, frame: &Frame, sink: &'s mut dyn Sink) -> Result<Rows<'s>, Error> {
+        let size = (frame.width, frame.height);
+        Rows::new(&frame.components, self.colour(&frame.components), size, sink)
             .unwrap_or_else(|| Err(unsupported("sampling factors that are no multiples")))
     }
 
-    /// Reads a scan; gives the picture where this one scan is all of it.
-    fn scan(&mut self, mut segment: Bytes<'_>) -> Result<Option<Rgb>, Error> {
+    /// Reads a scan; says whether this one scan was all of the picture.
+    fn scan(&mut self, mut segment: Bytes<'_>, sink: &mut dyn Sink) -> Result<bool, Error> {
         let Some(mut frame) = self.frame.take() else {
             return Err(self.damaged("a scan before its frame"));
         };
@@ -356,7 +367,8 @@ impl<'a> Decoder<'a> {
             if let Some(component) = frame.components.get_mut(part.component)
                 && component.quant.is_none()
             {
-                component.quant = self.quant.get(component.quant_table).copied().flatten();
+                let table = self.quant.get(component.quant_table).copied().flatten();
+                component.quant = table.map(|table| table.map(u16::cast_signed));
                 if component.quant.is_none() {
                     return Err(self.damaged("a component without quantisation table"));
                 }
@@ -364,15 +376,15 @@ impl<'a> Decoder<'a> {
         }
         let whole = scan.parts.len() == frame.components.len();
         if whole && !frame.progressive && self.n_scans == 1 {
-            let (width, height) = (frame.width, frame.height);
-            let mut rows = self.rows(&frame)?;
+            let mut rows = self.rows(&frame, sink)?;
             let at = self.stream(&mut scan, &frame, &mut rows);
             self.frame = Some(frame);
             let at = at.map_err(|stop| self.explain(stop, rows.n_rows()))?;
             self.input.seek(at);
             let n_rows = rows.n_rows();
             self.next_marker().map_err(|_| self.truncated(n_rows))?;
-            return Rgb::from_raw(width, height, rows.finish()).map(Some);
+            rows.finish();
+            return Ok(true);
         }
         let at = self.collect(&mut scan, &mut frame);
         self.frame = Some(frame);
@@ -381,7 +393,7 @@ impl<'a> Decoder<'a> {
             Err(error) => return Err(error),
         };
         self.input.seek(at);
-        Ok(None)
+        Ok(false)
     }
 
     fn scan_header(&self, segment: &mut Bytes<'_>, frame: &Frame) -> Result<Scan, Error> {
@@ -450,47 +462,37 @@ impl<'a> Decoder<'a> {
     }
 
     /// Decodes the only scan of a sequential picture band by band; gives where it ended.
-    fn stream(&self, scan: &mut Scan, frame: &Frame, rows: &mut Rows) -> Result<usize, Stop> {
+    fn stream(&self, scan: &mut Scan, frame: &Frame, rows: &mut Rows<'_>) -> Result<usize, Stop> {
+        dispatch!(Level::new(), simd => self.stream_with(simd, scan, frame, rows))
+    }
+
+    #[inline(always)]
+    fn stream_with<S: Simd>(
+        &self,
+        simd: S,
+        scan: &mut Scan,
+        frame: &Frame,
+        rows: &mut Rows<'_>,
+    ) -> Result<usize, Stop> {
         let mut bits = Bits::new(self.bytes, self.input.position());
         let mut restarts = Restarts::new(self.restart_interval);
-        let (units_across, units_down) = frame.n_units;
-        let single = frame.components.len() == 1;
-        for unit_row in 0..units_down {
-            let mut block_at = |bits: &mut Bits<'_>, part: &mut Part, x: usize, y: usize| {
-                let Some(component) = frame.components.get(part.component) else { return Ok(()) };
-                let (Some(dc), Some(ac)) = (self.dc_table(part.dc), self.ac_table(part.ac)) else {
-                    return Ok(());
-                };
-                let mut block = [0; 64];
-                let last = block::sequential(bits, dc, ac, &mut part.previous, &mut block)?;
-                let (plane, stride) = rows.plane(part.component);
-                let out = plane.get_mut(8 * (y * stride + x)..).unwrap_or_default();
-                let quant = component.quant.as_ref().unwrap_or(&[1; 64]);
-                idct::idct(&block, quant, last, out, stride);
-                Ok(())
-            };
-            if single {
-                let (Some(part), Some(component)) =
-                    (scan.parts.first_mut(), frame.components.first())
-                else {
-                    break;
-                };
-                let first = unit_row * component.v;
-                for y in first..(first + component.v).min(component.n_blocks.1) {
-                    for x in 0..component.n_blocks.0 {
-                        restarts.before_unit(&mut bits, std::slice::from_mut(part), &mut 0)?;
-                        let read = block_at(&mut bits, part, x, y - first);
-                        after_unit(&bits, read)?;
-                    }
-                }
-            } else {
+        // The units of a single component are its blocks, without those that only fill up.
+        let single = frame.components.first().filter(|_| frame.components.len() == 1);
+        let units_across = single.map_or(frame.n_units.0, |component| component.n_blocks.0);
+        for band in 0..frame.n_units.1 {
+            let unit_rows = single.map_or(1, |c| c.v.min(c.n_blocks.1.saturating_sub(band * c.v)));
+            for unit_row in 0..unit_rows {
                 for unit in 0..units_across {
                     restarts.before_unit(&mut bits, &mut scan.parts, &mut 0)?;
                     for part in &mut scan.parts {
-                        let Some(c) = frame.components.get(part.component) else { continue };
-                        for y in 0..c.v {
-                            for x in unit * c.h..(unit + 1) * c.h {
-                                let read = block_at(&mut bits, part, x, y);
+                        let Some(component) = frame.components.get(part.component) else {
+                            continue;
+                        };
+                        let (h, v) = single.map_or((component.h, component.v), |_| (1, 1));
+                        for y in unit_row..unit_row + v {
+                            for x in unit * h..(unit + 1) * h {
+                                let read =
+                                    self.stream_block(simd, &mut bits, part, component, rows, x, y);
                                 after_unit(&bits, read)?;
                             }
                         }
@@ -500,6 +502,33 @@ impl<'a> Decoder<'a> {
             rows.end_band();
         }
         Ok(bits.position())
+    }
+
+    /// Reads block (`x`, `y`) of the current band and makes its samples where they are wanted.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments, reason = "the body of the loop above")]
+    fn stream_block<S: Simd>(
+        &self,
+        simd: S,
+        bits: &mut Bits<'_>,
+        part: &mut Part,
+        component: &Component,
+        rows: &mut Rows<'_>,
+        x: usize,
+        y: usize,
+    ) -> Result<(), Fault> {
+        let (Some(dc), Some(ac)) = (self.dc_table(part.dc), self.ac_table(part.ac)) else {
+            return Ok(());
+        };
+        let mut block = [0; 64];
+        let last = block::sequential(bits, dc, ac, &mut part.previous, &mut block)?;
+        if rows.blocks(part.component).contains(&x) {
+            let (plane, stride) = rows.plane(part.component);
+            let out = plane.get_mut(8 * (y * stride + x)..).unwrap_or_default();
+            let quant = component.quant.as_ref().unwrap_or(&[1; 64]);
+            idct::idct(simd, &block, quant, last, out, stride);
+        }
+        Ok(())
     }
 
     /// Adds the coefficients of one of several scans; gives where it ended.
@@ -598,7 +627,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// The end of the image: makes the picture of all coefficients.
-    fn finish(&mut self) -> Result<Rgb, Error> {
+    fn finish(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
         let Some(mut frame) = self.frame.take() else {
             return Err(self.damaged("no frame before the end of the image"));
         };
@@ -606,11 +635,9 @@ impl<'a> Decoder<'a> {
         if let Some(component) = missing {
             return Err(self.damaged(format!("component {} is in no scan", component.id)));
         }
-        let mut rows = self.rows(&frame)?;
+        let mut rows = self.rows(&frame, sink)?;
         for unit_row in 0..frame.n_units.1 {
             for (i, component) in frame.components.iter_mut().enumerate() {
-                let (plane, stride) = rows.plane(i);
-                let quant = component.quant.as_ref().unwrap_or(&[1; 64]);
                 for y in 0..component.v {
                     let Some(blocks) = component.rows.get_mut(unit_row * component.v + y) else {
                         continue;
@@ -620,16 +647,35 @@ impl<'a> Decoder<'a> {
                     if blocks.is_empty() {
                         blocks = zeros_blocks(component.stride_blocks)?;
                     }
-                    for (x, block) in blocks.iter().enumerate() {
-                        let out = plane.get_mut(8 * (y * stride + x)..).unwrap_or_default();
-                        let last = if block[1..] == [0; 63] { 0 } else { 63 };
-                        idct::idct(block, quant, last, out, stride);
-                    }
+                    let quant = component.quant.as_ref().unwrap_or(&[1; 64]);
+                    dispatch!(Level::new(), simd => {
+                        transform_row(simd, &blocks, quant, &mut rows, i, y);
+                    });
                 }
             }
             rows.end_band();
         }
-        Rgb::from_raw(frame.width, frame.height, rows.finish())
+        rows.finish();
+        Ok(())
+    }
+}
+
+/// The samples of row `y` of blocks of component `i` in the current band.
+#[inline(always)]
+fn transform_row<S: Simd>(
+    simd: S,
+    blocks: &[Block],
+    quant: &Block,
+    rows: &mut Rows<'_>,
+    i: usize,
+    y: usize,
+) {
+    let wanted = rows.blocks(i);
+    let (plane, stride) = rows.plane(i);
+    for (x, block) in blocks.iter().enumerate().take(wanted.end).skip(wanted.start) {
+        let out = plane.get_mut(8 * (y * stride + x)..).unwrap_or_default();
+        let last = if block[1..] == [0; 63] { 0 } else { 63 };
+        idct::idct(simd, block, quant, last, out, stride);
     }
 }
 

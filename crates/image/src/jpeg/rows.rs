@@ -8,9 +8,14 @@
 //! libjpeg-turbo 3.1, `jdsample.c` (which method for which factors, and the four filters),
 //! `jdmainct.c` (edges: the first and the last real row stand in for what is missing), `jdcolor.c`.
 
+use std::ops::Range;
+
+use fearless_simd::{Level, dispatch};
+
 use super::Component;
 use crate::error::Error;
 use crate::rgb::zeros;
+use crate::sink::{Part, Pixel, Sink};
 
 /// What the components mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,9 +44,10 @@ struct Plane {
     stride: usize,
     /// Rows of one band.
     n_rows: usize,
-    /// Real columns and rows of the whole component.
-    width: usize,
+    /// Real rows of the whole component.
     height: usize,
+    /// The samples of a row that are wanted, with one more on each side where there is one.
+    columns: Range<usize>,
     upsampling: Upsampling,
     current: Vec<u8>,
     previous: Vec<u8>,
@@ -52,37 +58,46 @@ struct Plane {
     sums: Vec<u16>,
 }
 
-/// Collects bands and writes RGB rows.
-pub(super) struct Rows {
+/// Collects bands and hands rows of pixels to a sink.
+pub(super) struct Rows<'s> {
     planes: Vec<Plane>,
     colour: Colour,
-    width: usize,
     height: usize,
     band_rows: usize,
     n_bands: usize,
-    out: Vec<u8>,
+    part: Part,
+    /// The bands that hold the part, and those beside them, at which the upsampling looks.
+    bands: Range<usize>,
+    pixels: Vec<Pixel>,
+    sink: &'s mut dyn Sink,
 }
 
-impl Rows {
+impl<'s> Rows<'s> {
     /// `None` where the sampling factors are not multiples of each other.
     pub(super) fn new(
         components: &[Component],
         colour: Colour,
-        (width, height): (usize, usize),
-        out: Vec<u8>,
+        (width, height): (u32, u32),
+        sink: &'s mut dyn Sink,
     ) -> Option<Result<Self, Error>> {
         let max_h = components.iter().map(|c| c.h).max()?;
         let max_v = components.iter().map(|c| c.v).max()?;
-        let mut planes = Vec::new();
-        for component in components {
-            let upsampling = Upsampling::new(component, max_h, max_v)?;
-            match Plane::new(component, upsampling, width) {
-                Ok(plane) => planes.push(plane),
-                Err(error) => return Some(Err(error)),
+        let upsamplings: Option<Vec<_>> =
+            components.iter().map(|c| Upsampling::new(c, max_h, max_v)).collect();
+        let upsamplings = upsamplings?;
+        let rows = |sink: &'s mut dyn Sink| {
+            let part = sink.begin(width, height)?;
+            let mut planes = Vec::new();
+            for (component, upsampling) in components.iter().zip(upsamplings) {
+                planes.push(Plane::new(component, upsampling, width as usize, max_h, &part)?);
             }
-        }
-        let band_rows = 8 * max_v;
-        Some(Ok(Self { planes, colour, width, height, band_rows, n_bands: 0, out }))
+            let pixels = zeros(part.columns.len())?;
+            let (height, band_rows) = (height as usize, 8 * max_v);
+            let bands = (part.rows.start / band_rows).saturating_sub(1)
+                ..part.rows.end.div_ceil(band_rows) + 1;
+            Ok(Self { planes, colour, height, band_rows, n_bands: 0, part, bands, pixels, sink })
+        };
+        Some(rows(sink))
     }
 
     /// Rows decoded so far.
@@ -98,7 +113,17 @@ impl Rows {
         }
     }
 
-    /// The band is full: writes the one before it.
+    /// The blocks of component `i` in a row of the band that is being filled that are wanted.
+    pub(super) fn blocks(&self, i: usize) -> Range<usize> {
+        match self.planes.get(i) {
+            Some(plane) if self.bands.contains(&self.n_bands) => {
+                plane.columns.start / 8..plane.columns.end.div_ceil(8)
+            }
+            _ => 0..0,
+        }
+    }
+
+    /// The band is full: hands out the one before it.
     pub(super) fn end_band(&mut self) {
         if self.n_bands > 0 {
             self.write(self.n_bands - 1, true);
@@ -111,59 +136,70 @@ impl Rows {
         self.n_bands += 1;
     }
 
-    /// Writes the last band and gives all rows.
-    pub(super) fn finish(mut self) -> Vec<u8> {
+    /// Hands out the last band.
+    pub(super) fn finish(mut self) {
         if self.n_bands > 0 {
             self.write(self.n_bands - 1, false);
         }
-        self.out
     }
 
     fn write(&mut self, band: usize, has_next: bool) {
-        let n_rows = self.band_rows.min(self.height.saturating_sub(band * self.band_rows));
-        for y in 0..n_rows {
+        dispatch!(Level::new(), _ => self.write_inlined(band, has_next));
+    }
+
+    #[inline(always)]
+    fn write_inlined(&mut self, band: usize, has_next: bool) {
+        let first = band * self.band_rows;
+        let rows = &self.part.rows;
+        for y in rows.start.max(first)..rows.end.min(first + self.band_rows) {
             for plane in &mut self.planes {
-                plane.upsample(y, band, has_next);
+                plane.upsample(y - first, band, has_next);
             }
             self.convert();
+            self.sink.row(&self.pixels);
         }
     }
 
-    /// Appends the RGB of the lines of all planes.
+    /// The pixels of the lines of all planes.
+    #[inline(always)]
     fn convert(&mut self) {
-        let width = self.width;
+        let columns = &self.part.columns;
         let line = |i: usize| {
-            self.planes.get(i).and_then(|plane| plane.line.get(..width)).unwrap_or_default()
+            let plane = self.planes.get(i);
+            plane.and_then(|plane| plane.line.get(columns.clone())).unwrap_or_default()
         };
-        let start = self.out.len();
-        self.out.resize(start + 3 * width, 0);
-        let pixels = self.out.get_mut(start..).unwrap_or_default().chunks_exact_mut(3);
+        let pixels = self.pixels.iter_mut();
         let lines = line(0).iter().zip(line(1)).zip(line(2));
         match self.colour {
             Colour::Grey => {
-                pixels.zip(line(0)).for_each(|(pixel, &value)| pixel.fill(value));
+                for (pixel, &value) in pixels.zip(line(0)) {
+                    *pixel = [value; 4];
+                }
             }
             Colour::Rgb => {
                 for (pixel, ((&r, &g), &b)) in pixels.zip(lines) {
-                    pixel.copy_from_slice(&[r, g, b]);
+                    *pixel = [r, g, b, 0];
                 }
             }
             Colour::YCbCr => {
                 for (pixel, ((&y, &cb), &cr)) in pixels.zip(lines) {
-                    pixel.copy_from_slice(&ycc_to_rgb(y, cb, cr));
+                    let [r, g, b] = ycc_to_rgb(y, cb, cr).map(u32::from);
+                    *pixel = (r | g << 8 | b << 16).to_le_bytes();
                 }
             }
             Colour::Cmyk => {
                 for ((pixel, ((&c, &m), &y)), &k) in pixels.zip(lines).zip(line(3)) {
                     let inks = [c, m, y, k].map(|value| 255 - value);
-                    pixel.copy_from_slice(&super::cmyk_to_rgb(inks));
+                    let [r, g, b] = super::cmyk_to_rgb(inks);
+                    *pixel = [r, g, b, 0];
                 }
             }
             Colour::Ycck => {
                 // libjpeg makes 255 - RGB of it, Pillow turns that and K around.
                 for ((pixel, ((&y, &cb), &cr)), &k) in pixels.zip(lines).zip(line(3)) {
                     let [c, m, y] = ycc_to_rgb(y, cb, cr);
-                    pixel.copy_from_slice(&super::cmyk_to_rgb([c, m, y, 255 - k]));
+                    let [r, g, b] = super::cmyk_to_rgb([c, m, y, 255 - k]);
+                    *pixel = [r, g, b, 0];
                 }
             }
         }
@@ -171,7 +207,7 @@ impl Rows {
 }
 
 /// The constants are 1.402, 0.71414, 0.34414 and 1.772 times 2^16, rounded.
-#[inline]
+#[inline(always)]
 fn ycc_to_rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     const HALF: i32 = 1 << 15;
     let (y, cb, cr) = (i32::from(y), i32::from(cb) - 128, i32::from(cr) - 128);
@@ -199,15 +235,24 @@ impl Upsampling {
 }
 
 impl Plane {
-    fn new(component: &Component, upsampling: Upsampling, width: usize) -> Result<Self, Error> {
+    fn new(
+        component: &Component,
+        upsampling: Upsampling,
+        width: usize,
+        max_h: usize,
+        part: &Part,
+    ) -> Result<Self, Error> {
         let stride = 8 * component.stride_blocks;
         let n_rows = 8 * component.v;
-        let sums = if matches!(upsampling, Upsampling::Both) { component.width } else { 0 };
+        let factor = max_h / component.h;
+        let start = (part.columns.start / factor).saturating_sub(1);
+        let end = (part.columns.end.div_ceil(factor) + 1).min(component.width);
+        let sums = if matches!(upsampling, Upsampling::Both) { end - start } else { 0 };
         Ok(Self {
             stride,
             n_rows,
-            width: component.width,
             height: component.height,
+            columns: start..end,
             upsampling,
             current: zeros(stride * n_rows)?,
             previous: zeros(stride * n_rows)?,
@@ -217,30 +262,40 @@ impl Plane {
         })
     }
 
-    /// Makes output row `y` of band `band`.
+    /// Makes output row `y` of band `band`, where it is wanted. The outermost samples are treated as
+    /// the edges of the picture: either they are, or they are not wanted.
+    #[inline(always)]
     fn upsample(&mut self, y: usize, band: usize, has_next: bool) {
         let last = self.height.saturating_sub(band * self.n_rows).clamp(1, self.n_rows) - 1;
-        let (width, stride) = (self.width, self.stride);
-        let previous =
-            |row: usize| self.previous.get(row * stride..row * stride + width).unwrap_or_default();
+        let stride = self.stride;
+        let Range { start, end } = self.columns;
+        let previous = |row: usize| {
+            self.previous.get(row * stride + start..row * stride + end).unwrap_or_default()
+        };
         let beside = |row: usize| {
             if y % 2 == 1 {
                 if row < last {
                     previous(row + 1)
                 } else if has_next {
-                    self.current.get(..width).unwrap_or_default()
+                    self.current.get(start..end).unwrap_or_default()
                 } else {
                     previous(last)
                 }
             } else if row > 0 {
                 previous(row - 1)
             } else if band > 0 {
-                self.above.get(..width).unwrap_or_default()
+                self.above.get(start..end).unwrap_or_default()
             } else {
                 previous(0)
             }
         };
-        let line = self.line.as_mut_slice();
+        let from = start
+            * match self.upsampling {
+                Upsampling::Full | Upsampling::Down => 1,
+                Upsampling::Across | Upsampling::Both => 2,
+                Upsampling::Copies { across, .. } => across,
+            };
+        let line = self.line.get_mut(from..).unwrap_or_default();
         match self.upsampling {
             Upsampling::Full => {
                 for (out, &value) in line.iter_mut().zip(previous(y)) {
@@ -274,16 +329,17 @@ impl Plane {
 
 /// Twice as many columns: each is 3/4 of its own sample and 1/4 of the nearer neighbour, halves
 /// rounded down on the left and up on the right.
+#[inline(always)]
 fn across(row: &[u8], line: &mut [u8]) {
     let (Some(&first), Some(&last)) = (row.first(), row.last()) else { return };
     let pairs = line.as_chunks_mut::<2>().0;
     let n = row.len().min(pairs.len());
-    for (pair, window) in pairs.iter_mut().skip(1).zip(row.windows(3)) {
-        let own = 3 * u16::from(window[1]);
-        *pair = [
-            ((own + u16::from(window[0]) + 1) >> 2) as u8,
-            ((own + u16::from(window[2]) + 2) >> 2) as u8,
-        ];
+    let (owns, rights) = (row.get(1..).unwrap_or_default(), row.get(2..).unwrap_or_default());
+    let triples = row.iter().zip(owns).zip(rights);
+    for (pair, ((&left, &own), &right)) in pairs.iter_mut().skip(1).zip(triples) {
+        let own = 3 * u16::from(own);
+        let (left, right) = (own + u16::from(left) + 1, own + u16::from(right) + 2);
+        *pair = (left >> 2 | right >> 2 << 8).to_le_bytes();
     }
     if let (Some(&second), Some(&before)) = (row.get(1), row.get(row.len().saturating_sub(2))) {
         let blend = |own: u8, beside: u8, bias: u16| {
@@ -299,13 +355,19 @@ fn across(row: &[u8], line: &mut [u8]) {
 }
 
 /// The same of samples that are already sums of 3/4 and 1/4 of two rows, times 4.
+#[inline(always)]
 fn across_sums(sums: &[u16], line: &mut [u8]) {
     let (Some(&first), Some(&last)) = (sums.first(), sums.last()) else { return };
     let pairs = line.as_chunks_mut::<2>().0;
     let n = sums.len().min(pairs.len());
-    for (pair, window) in pairs.iter_mut().skip(1).zip(sums.windows(3)) {
-        let own = 3 * window[1];
-        *pair = [((own + window[0] + 8) >> 4) as u8, ((own + window[2] + 7) >> 4) as u8];
+    // Wrapping, though nothing can overflow: checks would keep this from becoming vector code.
+    let (owns, rights) = (sums.get(1..).unwrap_or_default(), sums.get(2..).unwrap_or_default());
+    let triples = sums.iter().zip(owns).zip(rights);
+    for (pair, ((&left, &own), &right)) in pairs.iter_mut().skip(1).zip(triples) {
+        let own = own.wrapping_mul(3);
+        let left = own.wrapping_add(left).wrapping_add(8) >> 4;
+        let right = own.wrapping_add(right).wrapping_add(7) >> 4;
+        *pair = (left | right << 8).to_le_bytes();
     }
     if let (Some(&second), Some(&before)) = (sums.get(1), sums.get(sums.len().saturating_sub(2))) {
         if let Some(pair) = pairs.first_mut() {

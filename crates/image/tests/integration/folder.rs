@@ -1,6 +1,6 @@
 //! A folder of real pictures, where one is given: every file is decoded or refused with a code.
 
-use altclip_image::{DecodeOptions, Preprocessor, decode, read_file};
+use altclip_image::{DecodeOptions, Preprocessor, decode, decode_and_preprocess, read_file};
 use altclip_report::Diagnose;
 
 #[test]
@@ -15,10 +15,16 @@ fn a_folder_of_pictures() {
     let (mut decoded, mut refused) = (0, 0);
     for entry in std::fs::read_dir(&folder).unwrap() {
         let path = entry.unwrap().path();
-        let result = read_file(&path, &options).and_then(|bytes| decode(&bytes, &options));
-        match result {
+        let bytes = read_file(&path, &options);
+        let direct = bytes.as_ref().ok().map(|bytes| {
+            let mut values = vec![0.0; 3 * 224 * 224];
+            decode_and_preprocess(bytes, &options, &clip, &mut values).map(|()| values)
+        });
+        match bytes.and_then(|bytes| decode(&bytes, &options)) {
             Ok(rgb) => {
-                assert!(clip.apply(&rgb).unwrap().iter().all(|value| value.is_finite()));
+                let values = clip.apply(&rgb).unwrap();
+                assert!(values.iter().all(|value| value.is_finite()));
+                assert_eq!(direct.unwrap().unwrap(), values, "{}", path.display());
                 decoded += 1;
             }
             Err(error) => {

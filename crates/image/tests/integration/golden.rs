@@ -1,6 +1,6 @@
 //! Parity: RGB bytes equal Pillow's, pixel values equal those of `CLIPImageProcessorPil`.
 
-use altclip_image::{Alpha, DecodeOptions, Preprocessor, Rgb, decode};
+use altclip_image::{Alpha, DecodeOptions, Preprocessor, Rgb, decode, decode_and_preprocess};
 use serde::Deserialize;
 
 use crate::support::{checksum, naive_resize, synthetic};
@@ -76,6 +76,34 @@ fn decoded_pictures_equal_pillows() {
         let options = DecodeOptions { alpha: Alpha::CompositeWhite, ..Default::default() };
         let white = decode(&file, &options).unwrap();
         assert_eq!(checksum(white.into_data()), picture.white, "{} on white", picture.name);
+    }
+}
+
+/// The part that is decoded for a preprocessor gives the values that the whole picture gives.
+#[test]
+fn decoding_for_a_preprocessor_changes_nothing() {
+    let configs = [
+        r#"{"size": 20, "crop_size": 20}"#,
+        r#"{"size": 7, "crop_size": 5, "resample": 1}"#,
+        r#"{"size": 90, "crop_size": 64, "resample": 2}"#,
+        r#"{"size": 10, "crop_size": 40}"#,
+        r#"{"size": {"height": 9, "width": 21}, "crop_size": {"height": 3, "width": 14}}"#,
+        r#"{"do_resize": false, "crop_size": 12}"#,
+    ];
+    let options = [false, true].map(|apply_exif_orientation| DecodeOptions {
+        apply_exif_orientation,
+        ..Default::default()
+    });
+    for (name, file) in files() {
+        for config in configs {
+            let preprocessor = Preprocessor::from_json(config.as_bytes()).unwrap();
+            for options in &options {
+                let expected = preprocessor.apply(&decode(&file, options).unwrap()).unwrap();
+                let mut values = vec![f32::NAN; expected.len()];
+                decode_and_preprocess(&file, options, &preprocessor, &mut values).unwrap();
+                assert_eq!(values, expected, "{name}, {config}");
+            }
+        }
     }
 }
 

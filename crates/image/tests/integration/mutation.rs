@@ -1,6 +1,6 @@
 //! A2: mutated files give a picture or an error with a code, never a panic.
 
-use altclip_image::{DecodeOptions, Error, Limits, decode};
+use altclip_image::{DecodeOptions, Error, Limits, Preprocessor, decode, decode_and_preprocess};
 use altclip_report::Diagnose;
 
 use crate::golden;
@@ -42,6 +42,8 @@ fn mutated_files_give_a_picture_or_a_listed_error() {
     let files = golden::files();
     let limits = Limits { pixels: 1 << 20, ..Default::default() };
     let options = DecodeOptions { limits, apply_exif_orientation: true, ..Default::default() };
+    let clip = Preprocessor::clip(32);
+    let mut values = vec![0.0; 3 * 32 * 32];
     let mut lcg = Lcg(2026);
     // ALTCLIP_MUTATIONS=250 makes 20,000 files, the nightly run.
     let each = std::env::var("ALTCLIP_MUTATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(25);
@@ -50,7 +52,14 @@ fn mutated_files_give_a_picture_or_a_listed_error() {
         let other = &files[(i + 1) % files.len()].1;
         for case in 0..each {
             let bytes = mutate(seed, other, &mut lcg);
-            match decode(&bytes, &options) {
+            let result = decode(&bytes, &options);
+            let direct = decode_and_preprocess(&bytes, &options, &clip, &mut values);
+            match (&result, &direct) {
+                (Ok(rgb), Ok(())) => assert_eq!(clip.apply(rgb).unwrap(), values, "{name} {case}"),
+                (Err(a), Err(b)) => assert_eq!(a.report(), b.report(), "{name} {case}"),
+                _ => panic!("{name} {case}: {result:?} but {direct:?}"),
+            }
+            match result {
                 Ok(rgb) => {
                     assert_eq!(
                         rgb.data().len() as u64,
