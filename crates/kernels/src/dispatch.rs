@@ -130,6 +130,14 @@ pub struct Kernels {
     pub(crate) reduced: crate::reduced::Table,
 }
 
+static SCALAR: Kernels = arch::portable::TABLE;
+#[cfg(target_arch = "x86_64")]
+static AVX2: Kernels = arch::x86_64::avx2::TABLE;
+#[cfg(target_arch = "x86_64")]
+static AVX512: Kernels = arch::x86_64::avx512::TABLE;
+#[cfg(target_arch = "aarch64")]
+static NEON: Kernels = arch::aarch64::neon::TABLE;
+
 impl fmt::Debug for Kernels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kernels").field("isa", &self.isa).finish_non_exhaustive()
@@ -150,11 +158,11 @@ impl Kernels {
             return None;
         }
         match isa {
-            Isa::Scalar => Some(&arch::portable::KERNELS),
+            Isa::Scalar => Some(&SCALAR),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Some(&arch::x86_64::avx2::KERNELS),
+            Isa::Avx2 => Some(&AVX2),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => Some(&arch::x86_64::avx512::KERNELS),
+            Isa::Avx512 => Some(&AVX512),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni => Some(&arch::x86_64::avx512_dot::VNNI),
             #[cfg(target_arch = "x86_64")]
@@ -162,7 +170,7 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Isa::Amx => Some(&arch::x86_64::amx::KERNELS),
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon => Some(&arch::aarch64::neon::KERNELS),
+            Isa::Neon => Some(&NEON),
             #[allow(unreachable_patterns)]
             _ => None,
         }
@@ -189,7 +197,7 @@ fn chosen() -> &'static (&'static Kernels, Option<String>) {
 /// The kernels for a request, and the notice where the request cannot be met.
 fn choose(asked: Option<String>) -> (&'static Kernels, Option<String>) {
     let best = Isa::detect();
-    let best_kernels = Kernels::for_isa(best).unwrap_or(&arch::portable::KERNELS);
+    let best_kernels = Kernels::for_isa(best).unwrap_or(&SCALAR);
     let Some(asked) = asked.filter(|asked| !asked.is_empty()) else {
         return (best_kernels, None);
     };

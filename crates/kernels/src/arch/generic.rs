@@ -126,19 +126,28 @@ pub(crate) trait F32x16:
         }
     }
 
-    /// `sums - zero · weight_sums` of 16 integers each, as `f32` (one rounding).
+    /// Writes 32 values as a line of `bf16`, as [`F32x16::store_bf16`] does.
     ///
     /// # Safety
-    /// The processor has this instruction set; both are readable for 16 values.
+    /// `p` is writable for 32 values.
     #[inline(always)]
-    unsafe fn from_sums(sums: *const i32, weight_sums: *const i32, zero: i32) -> Self {
+    unsafe fn store_bf16_line(low: Self, high: Self, p: *mut u16) {
+        // SAFETY: as promised by the caller.
+        unsafe {
+            low.store_bf16(p);
+            high.store_bf16(p.add(LANES));
+        }
+    }
+
+    /// Reads 16 integers, each rounded to the nearest `f32`.
+    ///
+    /// # Safety
+    /// The processor has this instruction set and `p` is readable for 16 values.
+    #[inline(always)]
+    unsafe fn from_i32(p: *const i32) -> Self {
         // SAFETY: as promised by the caller; the array is readable.
         unsafe {
-            let sums = sums.cast::<[i32; LANES]>().read_unaligned();
-            let weight_sums = weight_sums.cast::<[i32; LANES]>().read_unaligned();
-            let lanes: [f32; LANES] = std::array::from_fn(|i| {
-                sums[i].wrapping_sub(zero.wrapping_mul(weight_sums[i])) as f32
-            });
+            let lanes = p.cast::<[i32; LANES]>().read_unaligned().map(|x| x as f32);
             Self::load(lanes.as_ptr())
         }
     }
@@ -310,7 +319,7 @@ macro_rules! instantiate {
         }
         $(#[target_feature(enable = $feature)])*
         unsafe fn quantize_row(
-            row: &mut [f32],
+            row: crate::reduced::AnyRow<'_>,
             smoothing: Option<&[f32]>,
             out: *mut u8,
         ) -> crate::reduced::RowScale {
@@ -328,10 +337,8 @@ macro_rules! instantiate {
             unsafe { crate::gemm::peak::<$vector, $mr, $nv>(steps) }
         }
 
-        /// The table of this instruction set. It may be used only where the processor has it.
-        pub(crate) static KERNELS: Kernels = TABLE;
-
-        /// The same as a value, on which a level with further instructions builds.
+        /// The table of this instruction set, on which a level with further instructions builds. It
+        /// may be used only where the processor has it.
         pub(crate) const TABLE: Kernels = Kernels {
             isa: $isa,
             mr: $mr,
@@ -355,6 +362,7 @@ macro_rules! instantiate {
                 softmax: softmax_bf16,
                 enter: crate::reduced::nothing,
                 leave: crate::reduced::nothing,
+                k_steps: 8,
                 peak_bf16: None,
                 peak_i8: None,
             },

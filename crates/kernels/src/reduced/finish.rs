@@ -101,40 +101,43 @@ unsafe fn finish_rows<V: F32x16, const ACTIVATION: u8, const SCALED: bool, const
     // the scales of a panel are 32; rows and columns are inside what the caller promises.
     unsafe {
         let zeros = V::splat(0.0);
-        let (mut bias, mut factors) = ([zeros; 2], [zeros; 2]);
+        let (mut bias, mut factors, mut sums) = ([zeros; 2], [zeros; 2], [zeros; 2]);
         for half in 0..2 {
             if let (Some(values), true) = (args.bias, counts[half] > 0) {
                 bias[half] = load::<V>(values.as_ptr().add(half * LANES), counts[half]);
             }
             if let (Some(scales), true) = (&args.scales, SCALED) {
                 factors[half] = V::load(scales.columns.as_ptr().add(half * LANES));
+                sums[half] = V::from_i32(scales.sums.as_ptr().add(half * LANES));
             }
         }
         let residual = args.residual.map_or(std::ptr::null(), <[f32]>::as_ptr);
         for row in 0..args.rows {
             let place = Place::<TILES>::new(args, row);
-            for half in 0..2 {
+            let mut values = [zeros; 2];
+            for (half, value) in values.iter_mut().enumerate() {
                 let c = args.c.wrapping_add(row * PANEL_COLS + half * LANES);
                 let mut y = match &args.scales {
                     Some(scales) if SCALED => {
                         let RowScale { scale, zero } = *scales.rows.as_ptr().add(row);
-                        let sums = scales.sums.as_ptr().add(half * LANES);
-                        let sums = V::from_sums(c.cast(), sums, zero);
-                        sums.fma(factors[half] * V::splat(scale), bias[half])
+                        // Sums below 2^24 are exact, and so is the product; one rounding more above.
+                        let sum = sums[half].fma(V::splat(-(zero as f32)), V::from_i32(c.cast()));
+                        sum.fma(factors[half] * V::splat(scale), bias[half])
                     }
                     _ => V::load(c) + bias[half],
                 };
-                let count = counts[half];
                 y = if TILES {
                     activate_rough(activation, y)
                 } else {
                     activate_lanes(activation, y)
                 };
+                let count = counts[half];
                 if !residual.is_null() && count > 0 {
                     y = y + load::<V>(residual.wrapping_add(row * args.n + half * LANES), count);
                 }
-                place.store(y, half, count);
+                *value = y;
             }
+            place.store(values, counts);
         }
     }
 }
@@ -164,20 +167,22 @@ impl<const TILES: bool> Place<TILES> {
         Self { rows, tiles }
     }
 
-    /// Stores one half of the row; `count` of its columns exist.
+    /// Stores the row; `counts` columns of its halves exist.
     ///
     /// # Safety
     /// The row's columns are inside the output, and only the caller's.
     #[inline(always)]
-    unsafe fn store<V: F32x16>(&self, y: V, half: usize, count: usize) {
+    unsafe fn store<V: F32x16>(&self, [low, high]: [V; 2], counts: [usize; 2]) {
         // SAFETY: as promised; a tile is always whole.
         unsafe {
             if TILES {
-                y.store_bf16(self.tiles.wrapping_add(half * LANES));
-            } else if count == LANES {
-                y.store(self.rows.wrapping_add(half * LANES));
+                V::store_bf16_line(low, high, self.tiles);
+            } else if counts[1] == LANES {
+                low.store(self.rows);
+                high.store(self.rows.wrapping_add(LANES));
             } else {
-                y.store_head(self.rows.wrapping_add(half * LANES), count);
+                low.store_head(self.rows, counts[0]);
+                high.store_head(self.rows.wrapping_add(LANES), counts[1]);
             }
         }
     }

@@ -2,16 +2,16 @@
 //!
 //! ```text
 //! for each group of panels, each chunk of rows (tasks, in parallel):
-//!     for each K_STEPS steps of K:
-//!         for each panel of the group:                (its K_STEPS steps: 16 KiB, first level)
+//!     for each k_steps steps of K:
+//!         for each panel of the group:                (its part: 16 or 32 KiB, first level)
 //!             for each block of 32 rows of the chunk: (from the second level)
 //!                 sums [32, 32] += rows · panel       (block_bf16 or block_i8)
 //!                 after the last step: scale, bias, activation, residual, store  (finish.rs)
 //! ```
 //!
 //! A block reads 2 KiB of inputs and 2 KiB of weights a step. Whichever is used again next must
-//! come from the first-level cache, or the matrix unit waits: with 8 steps a panel's part takes
-//! 16 KiB and stays there while all rows pass. The sums of a chunk wait in a scratch meanwhile.
+//! come from the first-level cache, or the matrix unit waits: a panel's part of 8 steps takes 16 KiB
+//! and stays there while all rows pass. The sums of a chunk wait in a scratch meanwhile.
 //! Where there is but one block of rows there is nothing to come back for, and K is not cut.
 //!
 //! The first steps of the next panel are asked for while the present one is used, since weights
@@ -29,9 +29,7 @@ use crate::dispatch::Kernels;
 use crate::elementwise::SendPointer;
 use crate::{Activation, Pool};
 
-/// Steps of K that are done for all rows of a chunk before the next.
-const K_STEPS: usize = 8;
-/// Rows of a chunk at most: their inputs of `K_STEPS` steps and sums stay in the second level.
+/// Rows of a chunk at most: their inputs of `k_steps` steps and sums stay in the second level.
 const CHUNK_ROWS: usize = 512;
 /// Panels of a task at most.
 const GROUP_PANELS: usize = 8;
@@ -158,7 +156,7 @@ impl Kernels {
         };
         let blocks = (task.rows.1 - task.rows.0).div_ceil(BLOCK_ROWS);
         let count = task.panels.1 - task.panels.0;
-        let k_steps = if blocks == 1 { shape.steps.max(1) } else { K_STEPS };
+        let k_steps = if blocks == 1 { shape.steps.max(1) } else { self.reduced.k_steps };
         let cut = shape.steps > k_steps;
         let sums_len = if cut { blocks * count * BLOCK_SUMS } else { BLOCK_SUMS };
         with_scratch(sums_len, |sums| {

@@ -37,7 +37,7 @@ mod tiles;
 pub(crate) use attention::softmax_bf16;
 pub(crate) use block::{BlockArgs, GROUPS, block_bf16_by_widening, block_i8_by_widening};
 pub(crate) use finish::{FinishBlock, finish_block};
-pub(crate) use quantize::quantize_row;
+pub(crate) use quantize::{AnyRow, quantize_row};
 pub(crate) use tiles::{pack_row_bf16, unpack_row_bf16};
 
 pub use attention::AttentionBf16;
@@ -69,11 +69,14 @@ pub(crate) struct Table {
     pub(crate) finish: unsafe fn(&FinishBlock<'_>),
     pub(crate) pack_row: unsafe fn(&[f32], *mut u8),
     pub(crate) unpack_row: unsafe fn(*const u8, &mut [f32]),
-    pub(crate) quantize_row: unsafe fn(&mut [f32], Option<&[f32]>, *mut u8) -> RowScale,
+    pub(crate) quantize_row: unsafe fn(AnyRow<'_>, Option<&[f32]>, *mut u8) -> RowScale,
     pub(crate) softmax: unsafe fn(&[f32], f32, *mut u8) -> f32,
     /// Called by a thread before its first block of a task, and after its last.
     pub(crate) enter: unsafe fn(),
     pub(crate) leave: unsafe fn(),
+    /// Steps of K that are done for all rows of a chunk before the next: a panel's part of so many
+    /// stays in the first-level cache.
+    pub(crate) k_steps: usize,
     /// Does so many rounds of the block's instruction on registers alone; operations per round.
     pub(crate) peak_bf16: Option<(unsafe fn(usize), usize)>,
     pub(crate) peak_i8: Option<(unsafe fn(usize), usize)>,

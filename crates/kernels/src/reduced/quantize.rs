@@ -7,7 +7,6 @@
 use super::tiles::Source;
 use super::{STEP_BYTES, TILE_BYTES, TILE_ROWS};
 use crate::Pool;
-use crate::aligned::with_scratch;
 use crate::arch::generic::{F32x16, LANES};
 use crate::dispatch::Kernels;
 use crate::elementwise::SendPointer;
@@ -45,44 +44,109 @@ impl Quantized<'_> {
     }
 }
 
-/// Multiplies `row` by `smoothing` in place and writes it in 8 bits to its places in tiles.
+/// A row as vectors of 16 values; values behind its end are zeros.
+pub(crate) trait Row<V> {
+    /// The vector from value `at`, a multiple of 16, on.
+    ///
+    /// # Safety
+    /// The processor has the instruction set of `V`, and `at` is inside the row.
+    unsafe fn load(&self, at: usize) -> V;
+}
+
+/// A row of `f32`.
+pub(crate) struct FloatRow<'a>(&'a [f32]);
+
+impl<V: F32x16> Row<V> for FloatRow<'_> {
+    #[inline(always)]
+    unsafe fn load(&self, at: usize) -> V {
+        let count = self.0.len() - at;
+        // SAFETY: `count` values from `at` on are inside the slice.
+        unsafe {
+            let p = self.0.as_ptr().add(at);
+            if count >= LANES { V::load(p) } else { V::load_head(p, count, 0.0) }
+        }
+    }
+}
+
+/// A row in `bf16` tiles: where it begins. Tiles are whole, and zeros behind the end of the row.
+pub(crate) struct TileRow(*const u8);
+
+impl<V: F32x16> Row<V> for TileRow {
+    #[inline(always)]
+    unsafe fn load(&self, at: usize) -> V {
+        let half = STEP_BYTES / 2;
+        // SAFETY: the vector is half a piece of the row.
+        unsafe { V::load_bf16(self.0.add(at / half * TILE_BYTES + at % half * 2).cast()) }
+    }
+}
+
+/// A row in either form.
+#[derive(Clone, Copy)]
+pub(crate) enum AnyRow<'a> {
+    Floats(&'a [f32]),
+    /// The row's beginning in tiles, and its length.
+    Tiles(*const u8, usize),
+}
+
+/// Writes a row times `smoothing` in 8 bits to its places in tiles.
 ///
 /// # Safety
-/// The processor has the instruction set of `V`; `smoothing` is as long as `row`; `out` is writable
-/// for 64 bytes in each of the `row.len() / 64` tiles, 1024 bytes apart.
+/// The processor has the instruction set of `V`; the row can be read; `smoothing` is as long as it;
+/// `out` is writable for 64 bytes in each of the row's `len / 64` tiles, 1024 bytes apart.
 #[inline(always)]
 pub(crate) unsafe fn quantize_row<V: F32x16>(
-    row: &mut [f32],
+    row: AnyRow<'_>,
     smoothing: Option<&[f32]>,
     out: *mut u8,
 ) -> RowScale {
-    let len = row.len();
-    let whole = len / LANES * LANES;
-    let rest = len - whole;
-    let x = row.as_mut_ptr();
-    // SAFETY: all offsets stay within the length of `row`, and of `out` as the caller promises.
+    // SAFETY: as promised by the caller.
+    unsafe {
+        match row {
+            AnyRow::Floats(row) => quantize_from::<V>(&FloatRow(row), row.len(), smoothing, out),
+            AnyRow::Tiles(start, len) => quantize_from::<V>(&TileRow(start), len, smoothing, out),
+        }
+    }
+}
+
+/// The vector from value `at` on, times its factors. (A function, since closures are not compiled
+/// with the features of the function around them.)
+///
+/// # Safety
+/// As for [`Row::load`]; `smoothing` is `len` long.
+#[inline(always)]
+unsafe fn smoothed<V: F32x16>(
+    row: &impl Row<V>,
+    len: usize,
+    smoothing: Option<&[f32]>,
+    at: usize,
+) -> V {
+    // SAFETY: `at` is inside the row, and so are as many factors.
+    unsafe {
+        let lanes = row.load(at);
+        let Some(factors) = smoothing else { return lanes };
+        let (count, p) = (len - at, factors.as_ptr().add(at));
+        lanes * if count >= LANES { V::load(p) } else { V::load_head(p, count, 0.0) }
+    }
+}
+
+/// # Safety
+/// As for [`quantize_row`].
+#[inline(always)]
+unsafe fn quantize_from<V: F32x16>(
+    row: &impl Row<V>,
+    len: usize,
+    smoothing: Option<&[f32]>,
+    out: *mut u8,
+) -> RowScale {
+    // SAFETY: all offsets stay within the length of the row, and of `out` as the caller promises.
     unsafe {
         let zeros = V::splat(0.0);
         let (mut lowest, mut highest, mut poison) = (zeros, zeros, zeros);
-        for at in (0..whole).step_by(LANES) {
-            let mut lanes = V::load(x.add(at));
-            if let Some(factors) = smoothing {
-                lanes = lanes * V::load(factors.as_ptr().add(at));
-                lanes.store(x.add(at));
-            }
+        for at in (0..len).step_by(LANES) {
+            let lanes = smoothed::<V>(row, len, smoothing, at);
             lowest = lanes.min_or(lowest);
             highest = lanes.max_or(highest);
             // 0 · x is 0 for a finite x, NaN for any other.
-            poison = lanes.fma(zeros, poison);
-        }
-        if rest > 0 {
-            let mut lanes = V::load_head(x.add(whole), rest, 0.0);
-            if let Some(factors) = smoothing {
-                lanes = lanes * V::load_head(factors.as_ptr().add(whole), rest, 0.0);
-                lanes.store_head(x.add(whole), rest);
-            }
-            lowest = lanes.min_or(lowest);
-            highest = lanes.max_or(highest);
             poison = lanes.fma(zeros, poison);
         }
         let lowest = -(zeros - lowest).largest();
@@ -102,11 +166,8 @@ pub(crate) unsafe fn quantize_row<V: F32x16>(
         let (inverse, offset) = (V::splat(inverse), V::splat(zero));
         for at in (0..len.next_multiple_of(STEP_BYTES)).step_by(LANES) {
             let out = out.add(at / STEP_BYTES * TILE_BYTES + at % STEP_BYTES);
-            let lanes = if at < whole {
-                V::load(x.add(at))
-            } else {
-                V::load_head(x.add(at.min(len)), len.saturating_sub(at).min(LANES), 0.0)
-            };
+            let lanes =
+                if at < len { smoothed::<V>(row, len, smoothing, at) } else { zeros };
             lanes.fma(inverse, offset).store_u8(out);
         }
         RowScale { scale, zero: zero as i32 }
@@ -141,6 +202,7 @@ impl Kernels {
         out: &mut [u8],
         scales: &mut [RowScale],
     ) {
+        x.check(rows, cols);
         assert_eq!(out.len(), Quantized::bytes_of(rows, cols), "quantize: wrong number of bytes");
         assert_eq!(scales.len(), rows, "quantize: not one scale a row");
         assert!(smoothing.is_none_or(|factors| factors.len() == cols), "quantize: smoothing");
@@ -148,18 +210,21 @@ impl Kernels {
         let start = SendPointer(out.as_mut_ptr());
         let scales = SendPointer(scales.as_mut_ptr());
         pool.run(rows.div_ceil(TILE_ROWS), &|task| {
-            with_scratch(cols, |values| {
-                for row in task * TILE_ROWS..rows.min((task + 1) * TILE_ROWS) {
-                    self.read_row(x, row, cols, values);
-                    let at = task * block + row % TILE_ROWS * STEP_BYTES;
-                    // SAFETY: a table exists only where its instruction set does; lengths are
-                    // checked above, and each row has its own places and its own scale.
-                    unsafe {
-                        let out = start.get().add(at);
-                        *scales.get().add(row) = (self.reduced.quantize_row)(values, smoothing, out);
+            for row in task * TILE_ROWS..rows.min((task + 1) * TILE_ROWS) {
+                let at = task * block + row % TILE_ROWS * STEP_BYTES;
+                let values = match x {
+                    Source::Rows(x) => AnyRow::Floats(&x[row * cols..][..cols]),
+                    Source::Tiles(x) => {
+                        AnyRow::Tiles(x.bytes()[x.row_start(row)..].as_ptr(), cols)
                     }
+                };
+                // SAFETY: a table exists only where its instruction set does; lengths are checked
+                // above, and each row has its own places and its own scale.
+                unsafe {
+                    let out = start.get().add(at);
+                    *scales.get().add(row) = (self.reduced.quantize_row)(values, smoothing, out);
                 }
-            });
+            }
         });
     }
 }

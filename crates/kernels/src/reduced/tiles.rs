@@ -92,7 +92,7 @@ pub enum Source<'a> {
 }
 
 impl Source<'_> {
-    fn check(&self, rows: usize, cols: usize) {
+    pub(crate) fn check(&self, rows: usize, cols: usize) {
         match self {
             Source::Rows(x) => assert_eq!(x.len(), rows * cols, "source: not rows · cols values"),
             Source::Tiles(x) => {

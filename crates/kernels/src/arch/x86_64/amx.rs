@@ -8,7 +8,9 @@
 //! ```
 //!
 //! Four loads for four products: a product takes 16 cycles, a load at least 8, so the loads hide
-//! behind the products as long as the first-level cache serves them.
+//! behind the products as long as the first-level cache serves them. A panel's part stays there for
+//! all rows, so inputs are loaded past it (`tileloaddt1`); with one tile of rows, nothing of the
+//! panel is used again, and it is the weights that go past. That is worth a sixth.
 //!
 //! The compiler knows no tile registers (their intrinsics are not stable), so a block is one piece
 //! of assembly that begins and ends with the sums in memory. Linux gives a process the tile state
@@ -21,7 +23,7 @@ use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _MM_HINT_T1, _mm_prefetch, _xgetbv};
 use std::sync::OnceLock;
 
-use super::avx512;
+use super::avx512::with_bf16;
 use crate::dispatch::{Isa, Kernels};
 use crate::reduced::{BlockArgs, TILE_ROWS, Table};
 
@@ -33,11 +35,12 @@ pub(crate) static KERNELS: Kernels = Kernels {
         block_i8,
         enter,
         leave,
+        k_steps: 16,
         peak_bf16: Some((peak_bf16, 4 * 16 * 16 * 64)),
         peak_i8: Some((peak_i8, 4 * 16 * 16 * 128)),
-        ..avx512::TABLE.reduced
+        ..with_bf16::TABLE.reduced
     },
-    ..avx512::TABLE
+    ..with_bf16::TABLE
 };
 
 /// Whether processor and system let this process use AMX with `bf16` and bytes, and the AVX-512
@@ -117,18 +120,36 @@ unsafe fn leave() {
     unsafe { asm!("tilerelease", options(nostack, nomem)) }
 }
 
+/// Lines that a step of a block asks for.
+const LINES_A_STEP: usize = 4;
+
+/// What the steps of a block ask for: all at once would keep the block's own loads waiting.
+struct Ahead {
+    first: *const u8,
+    /// From one step's lines to the next; 0 where there is nothing to ask for.
+    step: usize,
+}
+
+impl Ahead {
+    fn new(args: &BlockArgs) -> Self {
+        let inside = args.prefetch_lines.min(args.steps * LINES_A_STEP);
+        for line in inside..args.prefetch_lines {
+            // SAFETY: a prefetch reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(args.prefetch.wrapping_add(line * 64).cast()) };
+        }
+        match inside {
+            0 => Self { first: args.b, step: 0 },
+            _ => Self { first: args.prefetch, step: LINES_A_STEP * 64 },
+        }
+    }
+}
+
 /// A block of one tile of rows, or two.
 macro_rules! block {
     ($name:ident, $product:literal) => {
         /// # Safety
         /// The thread has called [`enter`]; the pointers are valid for what [`BlockArgs`] says.
         unsafe fn $name(args: &BlockArgs) {
-            for line in 0..args.prefetch_lines {
-                // SAFETY: a prefetch reads nothing.
-                unsafe {
-                    _mm_prefetch::<_MM_HINT_T1>(args.prefetch.wrapping_add(line * 64).cast());
-                }
-            }
             if args.steps == 0 {
                 if !args.resume {
                     for row in 0..args.rows.next_multiple_of(TILE_ROWS) {
@@ -142,6 +163,7 @@ macro_rules! block {
             // is changed is named, but for tile registers, which the compiler does not use.
             unsafe {
                 if args.rows > TILE_ROWS {
+                    let ahead = Ahead::new(args);
                     asm!(
                         "test {resume:e}, {resume:e}",
                         "jz 2f",
@@ -157,13 +179,18 @@ macro_rules! block {
                         "tilezero tmm3",
                         "3:",
                         "tileloadd tmm6, [{b} + {s128}]",
-                        "tileloadd tmm4, [{a0} + {s64}]",
+                        "tileloaddt1 tmm4, [{a0} + {s64}]",
+                        "prefetcht1 [{ahead}]",
+                        "prefetcht1 [{ahead} + 64]",
                         concat!($product, " tmm0, tmm4, tmm6"),
                         "tileloadd tmm7, [{b} + {s128} + 64]",
                         concat!($product, " tmm1, tmm4, tmm7"),
-                        "tileloadd tmm5, [{a1} + {s64}]",
+                        "tileloaddt1 tmm5, [{a1} + {s64}]",
+                        "prefetcht1 [{ahead} + 128]",
+                        "prefetcht1 [{ahead} + 192]",
                         concat!($product, " tmm2, tmm5, tmm6"),
                         concat!($product, " tmm3, tmm5, tmm7"),
+                        "add {ahead}, {ahead_step}",
                         "add {b}, 2048",
                         "add {a0}, 1024",
                         "add {a1}, 1024",
@@ -183,6 +210,8 @@ macro_rules! block {
                         a1 = inout(reg) args.a.add(args.a_block) => _,
                         b = inout(reg) args.b => _,
                         steps = inout(reg) args.steps => _,
+                        ahead = inout(reg) ahead.first => _,
+                        ahead_step = in(reg) ahead.step,
                         options(nostack),
                     );
                 } else {
@@ -196,10 +225,10 @@ macro_rules! block {
                         "tilezero tmm0",
                         "tilezero tmm1",
                         "3:",
-                        "tileloadd tmm6, [{b} + {s128}]",
+                        "tileloaddt1 tmm6, [{b} + {s128}]",
                         "tileloadd tmm4, [{a} + {s64}]",
                         concat!($product, " tmm0, tmm4, tmm6"),
-                        "tileloadd tmm7, [{b} + {s128} + 64]",
+                        "tileloaddt1 tmm7, [{b} + {s128} + 64]",
                         concat!($product, " tmm1, tmm4, tmm7"),
                         "add {b}, 2048",
                         "add {a}, 1024",

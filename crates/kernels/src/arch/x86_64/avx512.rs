@@ -4,12 +4,17 @@
 //! broadcast input, 29 of 32.
 
 use std::arch::x86_64::*;
+use std::ops::{Add, Div, Mul, Sub};
 
 use crate::arch::generic::{F32x16, LANES, RECIPROCAL, instantiate, vector_operators};
 
-/// One `zmm`.
+/// One `zmm`; `BF16` where the processor rounds to `bf16` by itself (then numbers below the normal
+/// ones become zero).
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512F32(__m512);
+pub(crate) struct Avx512<const BF16: bool>(__m512);
+
+/// Where AVX-512 F is all there is.
+pub(crate) type Avx512F32 = Avx512<false>;
 
 /// Wraps an intrinsic of two vectors.
 macro_rules! binary {
@@ -22,17 +27,22 @@ macro_rules! binary {
     };
 }
 
-impl Avx512F32 {
+impl<const BF16: bool> Avx512<BF16> {
     binary!(plus, _mm512_add_ps);
     binary!(minus, _mm512_sub_ps);
     binary!(times, _mm512_mul_ps);
     binary!(over, _mm512_div_ps);
 }
 
-vector_operators!(Avx512F32,
+vector_operators!(Avx512<false>,
+    Add add Self::plus, Sub sub Self::minus, Mul mul Self::times, Div div Self::over);
+vector_operators!(Avx512<true>,
     Add add Self::plus, Sub sub Self::minus, Mul mul Self::times, Div div Self::over);
 
-impl F32x16 for Avx512F32 {
+impl<const BF16: bool> F32x16 for Avx512<BF16>
+where
+    Self: Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self>,
+{
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
         // SAFETY: the caller promises AVX-512 F.
@@ -121,9 +131,13 @@ impl F32x16 for Avx512F32 {
 
     #[inline(always)]
     unsafe fn store_bf16(self, p: *mut u16) {
-        // SAFETY: a value of this type exists only where the processor has AVX-512 F; the caller
-        // promises 16 writable values.
+        // SAFETY: a value of this type exists only where the processor has AVX-512 F, and BF16 where
+        // it says so; the caller promises 16 writable values.
         unsafe {
+            if BF16 {
+                let rounded: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(self.0));
+                return _mm256_storeu_si256(p.cast(), rounded);
+            }
             let bits = _mm512_castps_si512(self.0);
             let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
             let carry = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
@@ -133,6 +147,19 @@ impl F32x16 for Avx512F32 {
             let rounded = _mm512_mask_or_epi32(rounded, nan, bits, quiet);
             let narrow = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded));
             _mm256_storeu_si256(p.cast(), narrow);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16_line(low: Self, high: Self, p: *mut u16) {
+        // SAFETY: as in `store_bf16`, for 32 values.
+        unsafe {
+            if BF16 {
+                let line: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high.0, low.0));
+                return _mm512_storeu_si512(p.cast(), line);
+            }
+            low.store_bf16(p);
+            high.store_bf16(p.add(LANES));
         }
     }
 
@@ -149,13 +176,9 @@ impl F32x16 for Avx512F32 {
     }
 
     #[inline(always)]
-    unsafe fn from_sums(sums: *const i32, weight_sums: *const i32, zero: i32) -> Self {
-        // SAFETY: the caller promises AVX-512 F and 16 readable values each.
-        Self(unsafe {
-            let weight_sums = _mm512_loadu_si512(weight_sums.cast());
-            let offset = _mm512_mullo_epi32(weight_sums, _mm512_set1_epi32(zero));
-            _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_loadu_si512(sums.cast()), offset))
-        })
+    unsafe fn from_i32(p: *const i32) -> Self {
+        // SAFETY: the caller promises AVX-512 F and 16 readable values.
+        Self(unsafe { _mm512_cvtepi32_ps(_mm512_loadu_si512(p.cast())) })
     }
 
     #[inline(always)]
@@ -170,6 +193,18 @@ impl F32x16 for Avx512F32 {
             _mm_storeu_si128(p.cast(), _mm512_cvtusepi32_epi8(whole));
         }
     }
+}
+
+/// The same kernels where the processor rounds to `bf16` by itself.
+pub(crate) mod with_bf16 {
+    use super::{Avx512, instantiate};
+
+    instantiate!(Isa::Avx512Bf16, Avx512<true>, ["avx512f", "avx512bf16"], mr: 6, nv: 4, tiles: [
+        [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1)],
+        [(1, 2), (2, 2), (3, 2), (4, 2), (5, 2), (6, 2)],
+        [(1, 3), (2, 3), (3, 3), (4, 3), (5, 3), (6, 3)],
+        [(1, 4), (2, 4), (3, 4), (4, 4), (5, 4), (6, 4)],
+    ]);
 }
 
 instantiate!(Isa::Avx512, Avx512F32, ["avx512f"], mr: 6, nv: 4, tiles: [

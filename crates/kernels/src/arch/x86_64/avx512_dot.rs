@@ -6,26 +6,29 @@
 
 use std::arch::x86_64::*;
 
-use super::avx512;
+use super::avx512::{self, with_bf16};
 use crate::dispatch::{Isa, Kernels};
 use crate::reduced::{BlockArgs, GROUPS, Table};
 
 /// AVX-512 with VNNI: bytes by `vpdpbusd`, `bf16` widens.
 pub(crate) static VNNI: Kernels = Kernels {
     isa: Isa::Avx512Vnni,
-    reduced: VNNI_TABLE,
+    reduced: Table { block_i8, peak_i8: Some((peak_i8, 16 * 128)), ..avx512::TABLE.reduced },
     ..avx512::TABLE
 };
 
 /// AVX-512 with VNNI and BF16.
 pub(crate) static BF16: Kernels = Kernels {
     isa: Isa::Avx512Bf16,
-    reduced: Table { block_bf16, peak_bf16: Some((peak_bf16, 16 * 64)), ..VNNI_TABLE },
-    ..avx512::TABLE
+    reduced: Table {
+        block_bf16,
+        block_i8,
+        peak_bf16: Some((peak_bf16, 16 * 64)),
+        peak_i8: Some((peak_i8, 16 * 128)),
+        ..with_bf16::TABLE.reduced
+    },
+    ..with_bf16::TABLE
 };
-
-const VNNI_TABLE: Table =
-    Table { block_i8, peak_i8: Some((peak_i8, 16 * 128)), ..avx512::TABLE.reduced };
 
 /// Rows of the register tile.
 const ROWS: usize = 8;
