@@ -9,6 +9,7 @@ pub(crate) mod x86_64 {
     //! x86-64: AVX2 with FMA, AVX-512, its dot products, AMX.
     pub(crate) mod amx;
     pub(crate) mod avx2;
+    pub(crate) mod avx2_bytes;
     pub(crate) mod avx512;
     pub(crate) mod avx512_dot;
 }

@@ -55,45 +55,127 @@ impl BlockArgs {
 
 /// Groups of a step.
 pub(crate) const GROUPS: usize = STEP_BYTES / 4;
-/// Rows whose sums are in registers together.
-const ROWS: usize = 4;
+/// Steps whose inputs are widened together: with a panel's part they stay in the first level.
+pub(crate) const WIDENED_STEPS: usize = 8;
+/// Values of one row in so many steps.
+const WIDENED: usize = WIDENED_STEPS * STEP_BYTES / 2;
 
 /// A block of `bf16` by `bf16` in `f32`. Per group the second product is added first, as
 /// `vdpbf16ps` does.
+///
+/// Inputs are widened once for `MR` rows, into a buffer from which both halves of the panel take
+/// them; weights are widened on their way into registers. The register tile is up to `MR` rows
+/// (at most 8) by `NV` vectors; one or two rows take the whole panel, for the sums of one vector
+/// would wait for each other.
 ///
 /// # Safety
 /// The processor has the instruction set of `V`; the pointers are valid for what [`BlockArgs`]
 /// says of them.
 #[inline(always)]
-pub(crate) unsafe fn block_bf16_by_widening<V: F32x16>(args: &BlockArgs) {
-    let c = args.c.cast::<f32>();
-    for first in (0..args.rows).step_by(ROWS) {
-        for half in 0..PANEL_COLS / LANES {
-            // SAFETY: tiles are whole, so the rows up to the next multiple of 16 are readable and
-            // their sums writable.
+pub(crate) unsafe fn block_bf16_by_widening<V: F32x16, const MR: usize, const NV: usize>(
+    args: &BlockArgs,
+) {
+    const { assert!(MR <= 8 && (NV == 1 || NV == 2)) };
+    let mut widened = [[0.0; WIDENED]; MR];
+    let tiles = args.rows.div_ceil(MR);
+    for step in (0..args.steps.max(1)).step_by(WIDENED_STEPS) {
+        let steps = WIDENED_STEPS.min(args.steps - step);
+        let mut first = 0;
+        for tile in 0..tiles {
+            let rows = (args.rows - first).div_ceil(tiles - tile);
+            // SAFETY: rows and steps are inside the block; `c` holds 32 sums for each row.
             unsafe {
-                let c = c.add(first * PANEL_COLS + half * LANES);
-                let mut sums = [V::splat(0.0); ROWS];
-                if args.resume {
-                    for (r, sum) in sums.iter_mut().enumerate() {
-                        *sum = V::load(c.add(r * PANEL_COLS));
+                for (r, row) in widened[..rows].iter_mut().enumerate() {
+                    widen_row::<V>(args, first + r, step, steps, row);
+                }
+                let tile = WidenedTile {
+                    pairs: steps * GROUPS,
+                    a: widened.as_ptr(),
+                    b: args.b_group(step, 0),
+                    c: args.c.cast::<f32>().add(first * PANEL_COLS),
+                    resume: args.resume || step > 0,
+                };
+                match rows {
+                    1 => widened_tile::<V, 1, 2>(&tile),
+                    2 => widened_tile::<V, 2, 2>(&tile),
+                    3 => widened_tile::<V, 3, NV>(&tile),
+                    4 => widened_tile::<V, 4, NV>(&tile),
+                    5 if MR >= 5 => widened_tile::<V, 5, NV>(&tile),
+                    6 if MR >= 6 => widened_tile::<V, 6, NV>(&tile),
+                    7 if MR >= 7 => widened_tile::<V, 7, NV>(&tile),
+                    _ if MR >= 8 => widened_tile::<V, 8, NV>(&tile),
+                    _ => unreachable!("a tile has at most {MR} rows"),
+                }
+            }
+            first += rows;
+        }
+    }
+}
+
+/// Widens one row's inputs of `steps` steps from `step` on.
+///
+/// # Safety
+/// The processor has the instruction set of `V`; row and steps are inside the block.
+#[inline(always)]
+unsafe fn widen_row<V: F32x16>(
+    args: &BlockArgs,
+    row: usize,
+    step: usize,
+    steps: usize,
+    out: &mut [f32; WIDENED],
+) {
+    for (at, out) in out.chunks_exact_mut(STEP_BYTES / 2).take(steps).enumerate() {
+        // SAFETY: a step of a row is 64 bytes, 32 values in and out.
+        unsafe {
+            let x = args.a_group(row, step + at, 0).cast::<u16>();
+            V::load_bf16(x).store(out.as_mut_ptr());
+            V::load_bf16(x.add(LANES)).store(out.as_mut_ptr().add(LANES));
+        }
+    }
+}
+
+/// Widened rows by a panel.
+struct WidenedTile {
+    /// Groups of two values.
+    pairs: usize,
+    a: *const [f32; WIDENED],
+    b: *const u8,
+    c: *mut f32,
+    resume: bool,
+}
+
+/// # Safety
+/// The processor has the instruction set of `V`; `a` has `R` rows of `pairs` pairs, `b` as many
+/// groups, and `c` sums of `R` rows.
+#[inline(always)]
+unsafe fn widened_tile<V: F32x16, const R: usize, const NV: usize>(tile: &WidenedTile) {
+    for column in (0..PANEL_COLS).step_by(NV * LANES) {
+        // SAFETY: as promised by the caller.
+        unsafe {
+            let c = tile.c.add(column);
+            let mut sums = [[V::splat(0.0); NV]; R];
+            if tile.resume {
+                for (r, row) in sums.iter_mut().enumerate() {
+                    for (v, sum) in row.iter_mut().enumerate() {
+                        *sum = V::load(c.add(r * PANEL_COLS + v * LANES));
                     }
                 }
-                for step in 0..args.steps {
-                    for group in 0..GROUPS {
-                        let b = args.b_group(step, group).add(half * LANES * 4);
-                        let (w0, w1) = V::load_bf16_pairs(b);
-                        for (r, sum) in sums.iter_mut().enumerate() {
-                            let pair = args.a_group(first + r, step, group).cast::<u32>();
-                            let pair = pair.read_unaligned();
-                            let x0 = V::splat(f32::from_bits(pair << 16));
-                            let x1 = V::splat(f32::from_bits(pair & 0xffff_0000));
-                            *sum = x0.fma(w0, x1.fma(w1, *sum));
-                        }
+            }
+            let a = tile.a.cast::<f32>();
+            for pair in 0..tile.pairs {
+                let b = tile.b.add((pair * PANEL_COLS + column) * 4);
+                for v in 0..NV {
+                    let (w0, w1) = V::load_bf16_pairs(b.add(v * LANES * 4));
+                    for (r, row) in sums.iter_mut().enumerate() {
+                        let x = a.add(r * WIDENED + 2 * pair);
+                        let (x0, x1) = (V::splat(*x), V::splat(*x.add(1)));
+                        row[v] = x0.fma(w0, x1.fma(w1, row[v]));
                     }
                 }
-                for (r, sum) in sums.iter().enumerate() {
-                    sum.store(c.add(r * PANEL_COLS));
+            }
+            for (r, row) in sums.iter().enumerate() {
+                for (v, sum) in row.iter().enumerate() {
+                    sum.store(c.add(r * PANEL_COLS + v * LANES));
                 }
             }
         }

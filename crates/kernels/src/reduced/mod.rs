@@ -35,7 +35,9 @@ mod tests;
 mod tiles;
 
 pub(crate) use attention::softmax_bf16;
-pub(crate) use block::{BlockArgs, GROUPS, block_bf16_by_widening, block_i8_by_widening};
+pub(crate) use block::{
+    BlockArgs, GROUPS, WIDENED_STEPS, block_bf16_by_widening, block_i8_by_widening,
+};
 pub(crate) use finish::{FinishBlock, finish_block};
 pub(crate) use quantize::quantize_row;
 pub(crate) use tiles::{pack_row_bf16, unpack_row_bf16};

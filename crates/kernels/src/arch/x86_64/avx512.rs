@@ -163,7 +163,8 @@ impl F32x16 for Avx512F32 {
     }
 }
 
-instantiate!(Isa::Avx512, Avx512F32, ["avx512f"], mr: 6, nv: 4, tiles: [
+instantiate!(Isa::Avx512, Avx512F32, ["avx512f"], mr: 6, nv: 4,
+    bf16: (8, 2), i8: super::avx2_bytes::block_i8, tiles: [
     [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1)],
     [(1, 2), (2, 2), (3, 2), (4, 2), (5, 2), (6, 2)],
     [(1, 3), (2, 3), (3, 3), (4, 3), (5, 3), (6, 3)],
