@@ -36,7 +36,8 @@ mod tiles;
 
 pub(crate) use attention::softmax_bf16;
 pub(crate) use block::{
-    BlockArgs, GROUPS, WIDENED_STEPS, block_bf16_by_widening, block_i8_by_widening,
+    BlockArgs, BytesTile, GROUPS, WIDENED_BYTES, WidenedTile, block_bf16_by_widening,
+    block_i8_by_widening, block_i8_in_16_bits,
 };
 pub(crate) use finish::{FinishBlock, finish_block};
 pub(crate) use quantize::quantize_row;

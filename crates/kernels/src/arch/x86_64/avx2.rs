@@ -51,6 +51,19 @@ unsafe fn round_to_bf16(x: __m256) -> __m256i {
     }
 }
 
+/// `sums - zero · weight_sums` of 8 integers each, as `f32`.
+///
+/// # Safety
+/// The processor has AVX2; both are readable for 8 values.
+#[inline(always)]
+unsafe fn half_from_sums(sums: *const i32, weight_sums: *const i32, zero: __m256i) -> __m256 {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let offset = _mm256_mullo_epi32(_mm256_loadu_si256(weight_sums.cast()), zero);
+        _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_loadu_si256(sums.cast()), offset))
+    }
+}
+
 impl F32x16 for Avx2F32 {
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -164,13 +177,10 @@ impl F32x16 for Avx2F32 {
         // SAFETY: the caller promises AVX2 and 16 readable values each.
         unsafe {
             let zero = _mm256_set1_epi32(zero);
-            let half = |at: usize| {
-                let weight_sums = _mm256_loadu_si256(weight_sums.add(at).cast());
-                let offset = _mm256_mullo_epi32(weight_sums, zero);
-                let sums = _mm256_loadu_si256(sums.add(at).cast());
-                _mm256_cvtepi32_ps(_mm256_sub_epi32(sums, offset))
-            };
-            Self(half(0), half(8))
+            Self(
+                half_from_sums(sums, weight_sums, zero),
+                half_from_sums(sums.add(8), weight_sums.add(8), zero),
+            )
         }
     }
 
