@@ -27,16 +27,19 @@ pub enum Isa {
     Amx,
     /// 64-bit Arm with NEON.
     Neon,
+    /// 64-bit Arm with NEON and its matrix products of `bf16` and bytes (BF16, I8MM).
+    NeonMatrix,
 }
 
 impl Isa {
     /// Every level, the best first.
-    pub const ALL: [Isa; 7] = [
+    pub const ALL: [Isa; 8] = [
         Isa::Amx,
         Isa::Avx512Bf16,
         Isa::Avx512Vnni,
         Isa::Avx512,
         Isa::Avx2,
+        Isa::NeonMatrix,
         Isa::Neon,
         Isa::Scalar,
     ];
@@ -69,6 +72,12 @@ impl Isa {
             Isa::Amx => arch::x86_64::amx::is_available(),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonMatrix => {
+                Isa::Neon.is_available()
+                    && std::arch::is_aarch64_feature_detected!("bf16")
+                    && std::arch::is_aarch64_feature_detected!("i8mm")
+            }
             #[allow(unreachable_patterns)]
             _ => false,
         }
@@ -84,6 +93,7 @@ impl Isa {
             Isa::Avx512Bf16 => "avx512bf16",
             Isa::Amx => "amx",
             Isa::Neon => "neon",
+            Isa::NeonMatrix => "neonmatrix",
         }
     }
 
@@ -91,7 +101,7 @@ impl Isa {
     pub(crate) fn panel_width(self) -> usize {
         match self {
             Isa::Avx512 | Isa::Avx512Vnni | Isa::Avx512Bf16 | Isa::Amx => 64,
-            Isa::Scalar | Isa::Avx2 | Isa::Neon => 16,
+            Isa::Scalar | Isa::Avx2 | Isa::Neon | Isa::NeonMatrix => 16,
         }
     }
 }
@@ -161,6 +171,8 @@ impl Kernels {
             Isa::Amx => Some(&arch::x86_64::amx::KERNELS),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => Some(&arch::aarch64::neon::KERNELS),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonMatrix => Some(&arch::aarch64::neon_matrix::KERNELS),
             #[allow(unreachable_patterns)]
             _ => None,
         }

@@ -16,6 +16,7 @@ pub(crate) mod x86_64 {
 
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod aarch64 {
-    //! 64-bit Arm: NEON.
+    //! 64-bit Arm: NEON, and its matrix products.
     pub(crate) mod neon;
+    pub(crate) mod neon_matrix;
 }
