@@ -248,6 +248,35 @@ mod tests {
     }
 
     #[test]
+    fn every_level_is_forced_by_its_name() {
+        let names =
+            ["amx", "avx512bf16", "avx512vnni", "avx512", "avx2", "neonmatrix", "neon", "scalar"];
+        assert_eq!(Isa::ALL.map(Isa::name), names);
+        for isa in Isa::ALL {
+            for name in [isa.name().to_owned(), isa.name().to_uppercase()] {
+                let (kernels, notice) = choose(Some(name.clone()));
+                if isa.is_available() {
+                    assert_eq!((kernels.isa(), notice), (isa, None), "{name}");
+                } else {
+                    assert_eq!(kernels.isa(), Isa::detect(), "{name}");
+                    let notice = notice.unwrap_or_default();
+                    assert!(notice.contains(isa.name()) && notice.contains("lacks"), "{notice}");
+                }
+            }
+        }
+        // What a user mistypes is answered with every name.
+        let (_, notice) = choose(Some("avx1024".into()));
+        let notice = notice.unwrap_or_default();
+        assert!(names.iter().all(|name| notice.contains(name)), "{notice}");
+        // A level stands on those below it.
+        if Isa::Amx.is_available() {
+            for below in [Isa::Avx512Bf16, Isa::Avx512Vnni, Isa::Avx512, Isa::Avx2] {
+                assert!(below.is_available(), "{below}");
+            }
+        }
+    }
+
+    #[test]
     fn every_available_level_has_kernels_of_its_panel_width() {
         assert_eq!(Isa::available().last(), Some(&Isa::Scalar));
         for isa in Isa::ALL {

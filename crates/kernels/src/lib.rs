@@ -52,6 +52,8 @@ mod activation;
 mod aligned;
 mod arch;
 mod attention;
+#[cfg(test)]
+mod bounds;
 mod dispatch;
 mod elementwise;
 mod exp;

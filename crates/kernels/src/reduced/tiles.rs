@@ -236,3 +236,99 @@ impl Kernels {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::generic::round_to_bf16;
+    use crate::testing::Runner;
+
+    /// Every sign, exponent and upper mantissa, with lower halves at and around the ties.
+    fn all_floats() -> impl Iterator<Item = f32> {
+        let lows = [0u32, 1, 0x7fff, 0x8000, 0x8001, 0xffff];
+        (0..1u32 << 16).flat_map(move |high| lows.map(|low| f32::from_bits(high << 16 | low)))
+    }
+
+    #[test]
+    fn values_are_rounded_as_the_crate_half_does() {
+        let x: Vec<f32> = all_floats().collect();
+        let expected: Vec<u16> = x.iter().map(|&x| half::bf16::from_f32(x).to_bits()).collect();
+        for (&x, &expected) in x.iter().zip(&expected) {
+            assert_eq!(round_to_bf16(x), expected, "{:08x}", x.to_bits());
+        }
+        let pool = Pool::new(1);
+        let cols = 3 << 9;
+        let rows = x.len() / cols;
+        for kernels in Runner::new().kernels() {
+            let mut tiles = vec![0; tiles_bytes(rows, cols)];
+            kernels.pack_tiles(&pool, &x, rows, cols, &mut tiles);
+            let tiles = Tiles::new(&tiles, rows, cols);
+            let mut back = vec![0.0; x.len()];
+            kernels.unpack_tiles(&tiles, &mut back);
+            for (at, (&bits, &back)) in expected.iter().zip(&back).enumerate() {
+                let piece = tiles.piece(at / cols, at % cols / TILE_VALUES);
+                let place = at % TILE_VALUES * 2;
+                let found = u16::from_le_bytes([piece[place], piece[place + 1]]);
+                let name = format!("{}: {:08x}", kernels.isa(), x[at].to_bits());
+                assert_eq!(found, bits, "{name}");
+                assert_eq!(back.to_bits(), u32::from(bits) << 16, "{name} and back");
+            }
+        }
+    }
+
+    #[test]
+    fn a_level_writes_the_bits_of_the_portable_one() {
+        // Bytes and sums have no crate for an oracle: rounding at ties and out of range.
+        let mut x: Vec<f32> = (-40..=1100).map(|i| i as f32 * 0.25).collect();
+        x.extend([
+            f32::NAN,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            254.5,
+            255.5,
+            1e30,
+            -1e30,
+            3e9,
+            -0.0,
+        ]);
+        x.resize(x.len().next_multiple_of(LANES), 0.5);
+        let expected: Vec<u8> = x.iter().map(|x| x.round_ties_even() as u8).collect();
+        let sums: Vec<i32> = (0..16).map(|i| (i - 8) * 0x0fff_fff1).collect();
+        let weight_sums: Vec<i32> = (0..16).map(|i| (7 - i) * 0x0123_4567).collect();
+        let check = |name: &str, bytes: &[u8], from: &[f32]| {
+            assert_eq!(bytes, expected, "{name}");
+            for (i, &y) in from.iter().enumerate() {
+                let exact = sums[i].wrapping_sub(weight_sums[i].wrapping_mul(201)) as f32;
+                assert_eq!(y.to_bits(), exact.to_bits(), "{name} {i}");
+            }
+        };
+        /// # Safety
+        /// The processor has the instruction set of `V`.
+        unsafe fn run<V: F32x16>(x: &[f32], sums: &[i32], weights: &[i32]) -> (Vec<u8>, [f32; 16]) {
+            let mut bytes = vec![0; x.len()];
+            for (x, out) in x.chunks_exact(LANES).zip(bytes.chunks_exact_mut(LANES)) {
+                // SAFETY: as promised by the caller; both have 16 values.
+                unsafe { V::load(x.as_ptr()).store_u8(out.as_mut_ptr()) };
+            }
+            assert!(sums.len() == LANES && weights.len() == LANES);
+            // SAFETY: as above.
+            (bytes, unsafe { V::from_sums(sums.as_ptr(), weights.as_ptr(), 201) }.to_array())
+        }
+        macro_rules! level {
+            ($isa:ident, $vector:path) => {
+                if crate::Isa::$isa.is_available() {
+                    // SAFETY: just found.
+                    let (bytes, from) = unsafe { run::<$vector>(&x, &sums, &weight_sums) };
+                    check(crate::Isa::$isa.name(), &bytes, &from);
+                }
+            };
+        }
+        level!(Scalar, crate::arch::portable::PortableF32);
+        #[cfg(target_arch = "x86_64")]
+        level!(Avx2, crate::arch::x86_64::avx2::Avx2F32);
+        #[cfg(target_arch = "x86_64")]
+        level!(Avx512, crate::arch::x86_64::avx512::Avx512F32);
+        #[cfg(target_arch = "aarch64")]
+        level!(Neon, crate::arch::aarch64::neon::NeonF32);
+    }
+}
