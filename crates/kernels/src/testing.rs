@@ -366,6 +366,8 @@ mod tests {
         unsafe {
             let child = libc::fork();
             if child == 0 {
+                let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+                libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
                 libc::signal(libc::SIGSEGV, libc::SIG_DFL);
                 address.read_volatile();
                 libc::_exit(0);

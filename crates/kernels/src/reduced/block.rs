@@ -10,6 +10,7 @@ use super::{PANEL_COLS, PANEL_STEP_BYTES, STEP_BYTES, TILE_BYTES, TILE_ROWS};
 use crate::arch::generic::{F32x16, LANES};
 
 /// What a block computes.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only x86-64 asks ahead"))]
 pub(crate) struct BlockArgs {
     /// Steps of 64 bytes along K.
     pub(crate) steps: usize,

@@ -47,7 +47,7 @@ pub(crate) use tiles::{pack_row_bf16, unpack_row_bf16};
 
 pub use attention::AttentionBf16;
 pub use gemm::{GemmReduced, Out, ReducedWeight};
-pub use packed::{PackedBf16, PackedI8, WeightBytes};
+pub use packed::{FillRows, PackedBf16, PackedI8, WeightBytes};
 pub use quantize::{Quantized, RowScale};
 pub use tiles::{Source, Tiles, tiles_bytes};
 

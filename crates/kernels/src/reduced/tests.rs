@@ -285,7 +285,7 @@ fn rows_of_zeros_and_of_tiny_numbers() {
                 residual: None,
             };
             let out = case.i8(kernels, &Pool::new(1), None);
-            assert_close("tiny", &out, &vec![40.0 * value; 6], &Bound::Absolute(1e-31));
+            assert_close("tiny", &out, &[40.0 * value; 6], &Bound::Absolute(1e-31));
         }
     }
 }

@@ -159,6 +159,7 @@ impl Kernels {
     }
 
     /// Writes tiles row by row: `row(index, write)` calls `write` once with the row's values.
+    #[allow(clippy::type_complexity, reason = "an alias would hide what the closure takes")]
     pub(crate) fn write_tiles(
         &self,
         pool: &Pool,
@@ -198,7 +199,7 @@ impl Kernels {
     ) {
         let cols = weight.len();
         assert_eq!(bias.len(), cols, "layer_norm: bias and weight differ in length");
-        let rows = if cols == 0 { 0 } else { x.len() / cols };
+        let rows = x.len().checked_div(cols).unwrap_or(0);
         Source::Rows(x).check(rows, cols);
         self.write_tiles(pool, rows, cols, out, &|row, write| {
             with_scratch(cols, |normed| {
