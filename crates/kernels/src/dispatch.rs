@@ -17,7 +17,7 @@ pub enum Isa {
     Scalar,
     /// x86-64 with AVX2 and FMA.
     Avx2,
-    /// x86-64 with AVX-512 F.
+    /// x86-64 with AVX-512 F, beside AVX2.
     Avx512,
     /// x86-64 with AVX-512 and its byte dot products (VNNI).
     Avx512Vnni,
@@ -27,16 +27,19 @@ pub enum Isa {
     Amx,
     /// 64-bit Arm with NEON.
     Neon,
+    /// 64-bit Arm with NEON and its matrix products of `bf16` and bytes (BF16, I8MM).
+    NeonMatrix,
 }
 
 impl Isa {
     /// Every level, the best first.
-    pub const ALL: [Isa; 7] = [
+    pub const ALL: [Isa; 8] = [
         Isa::Amx,
         Isa::Avx512Bf16,
         Isa::Avx512Vnni,
         Isa::Avx512,
         Isa::Avx2,
+        Isa::NeonMatrix,
         Isa::Neon,
         Isa::Scalar,
     ];
@@ -58,11 +61,9 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => is_x86_feature_detected!("avx512f"),
+            Isa::Avx512 => Isa::Avx2.is_available() && is_x86_feature_detected!("avx512f"),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni => {
-                Isa::Avx512.is_available() && is_x86_feature_detected!("avx512vnni")
-            }
+            Isa::Avx512Vnni => Isa::Avx512.is_available() && is_x86_feature_detected!("avx512vnni"),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 => {
                 Isa::Avx512Vnni.is_available() && is_x86_feature_detected!("avx512bf16")
@@ -71,6 +72,12 @@ impl Isa {
             Isa::Amx => arch::x86_64::amx::is_available(),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonMatrix => {
+                Isa::Neon.is_available()
+                    && std::arch::is_aarch64_feature_detected!("bf16")
+                    && std::arch::is_aarch64_feature_detected!("i8mm")
+            }
             #[allow(unreachable_patterns)]
             _ => false,
         }
@@ -86,6 +93,7 @@ impl Isa {
             Isa::Avx512Bf16 => "avx512bf16",
             Isa::Amx => "amx",
             Isa::Neon => "neon",
+            Isa::NeonMatrix => "neonmatrix",
         }
     }
 
@@ -93,7 +101,7 @@ impl Isa {
     pub(crate) fn panel_width(self) -> usize {
         match self {
             Isa::Avx512 | Isa::Avx512Vnni | Isa::Avx512Bf16 | Isa::Amx => 64,
-            Isa::Scalar | Isa::Avx2 | Isa::Neon => 16,
+            Isa::Scalar | Isa::Avx2 | Isa::Neon | Isa::NeonMatrix => 16,
         }
     }
 }
@@ -171,6 +179,8 @@ impl Kernels {
             Isa::Amx => Some(&arch::x86_64::amx::KERNELS),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => Some(&NEON),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonMatrix => Some(&arch::aarch64::neon_matrix::KERNELS),
             #[allow(unreachable_patterns)]
             _ => None,
         }
@@ -243,6 +253,35 @@ mod tests {
         assert_eq!(kernels.isa(), Isa::detect());
         let notice = notice.unwrap_or_default();
         assert!(notice.contains("none of") && !notice.contains('\u{1b}'), "{notice}");
+    }
+
+    #[test]
+    fn every_level_is_forced_by_its_name() {
+        let names =
+            ["amx", "avx512bf16", "avx512vnni", "avx512", "avx2", "neonmatrix", "neon", "scalar"];
+        assert_eq!(Isa::ALL.map(Isa::name), names);
+        for isa in Isa::ALL {
+            for name in [isa.name().to_owned(), isa.name().to_uppercase()] {
+                let (kernels, notice) = choose(Some(name.clone()));
+                if isa.is_available() {
+                    assert_eq!((kernels.isa(), notice), (isa, None), "{name}");
+                } else {
+                    assert_eq!(kernels.isa(), Isa::detect(), "{name}");
+                    let notice = notice.unwrap_or_default();
+                    assert!(notice.contains(isa.name()) && notice.contains("lacks"), "{notice}");
+                }
+            }
+        }
+        // What a user mistypes is answered with every name.
+        let (_, notice) = choose(Some("avx1024".into()));
+        let notice = notice.unwrap_or_default();
+        assert!(names.iter().all(|name| notice.contains(name)), "{notice}");
+        // A level stands on those below it.
+        if Isa::Amx.is_available() {
+            for below in [Isa::Avx512Bf16, Isa::Avx512Vnni, Isa::Avx512, Isa::Avx2] {
+                assert!(below.is_available(), "{below}");
+            }
+        }
     }
 
     #[test]

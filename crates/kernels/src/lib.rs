@@ -22,8 +22,8 @@
 //! # Dispatch
 //!
 //! [`Kernels::get`] picks the best level once. The environment variable `ALTCLIP_ISA`
-//! (`scalar`, `avx2`, `avx512`, `neon`) forces one; where it names a level that the processor
-//! lacks, the best one is used and [`isa_notice`] says so.
+//! (`scalar`, `avx2`, `avx512`, `avx512vnni`, `avx512bf16`, `amx`, `neon`, `neonmatrix`) forces one;
+//! where it names a level that the processor lacks, the best one is used and [`isa_notice`] says so.
 //!
 //! # Example
 //!
@@ -52,6 +52,8 @@ mod activation;
 mod aligned;
 mod arch;
 mod attention;
+#[cfg(test)]
+mod bounds;
 mod dispatch;
 mod elementwise;
 mod exp;
@@ -71,6 +73,6 @@ pub use dispatch::{Isa, Kernels, isa_notice};
 pub use gemm::{FillRows, GemmF32, PackedF32};
 pub use pool::Pool;
 pub use reduced::{
-    AttentionBf16, GemmReduced, Out, PackedBf16, PackedI8, Quantized, ReducedWeight, RowScale, Source,
-    Tiles, WeightBytes, tiles_bytes,
+    AttentionBf16, GemmReduced, Out, PackedBf16, PackedI8, Quantized, ReducedWeight, RowScale,
+    Source, Tiles, WeightBytes, tiles_bytes,
 };

@@ -249,9 +249,11 @@ pub(crate) use vector_operators;
 
 /// Makes the kernel table of one instruction set: every generic body, compiled with the features.
 ///
-/// `mr` and `nv` are the rows and vectors of its register tile.
+/// `mr` and `nv` are the rows and vectors of its register tile, `bf16` those where `bf16` widens;
+/// `i8` is the block of bytes.
 macro_rules! instantiate {
     ($isa:expr, $vector:ty, [$($feature:literal),*], mr: $mr:literal, nv: $nv:literal,
+     bf16: ($bf16_rows:literal, $bf16_vectors:literal), i8: $block_i8:path,
      tiles: [$([$(($m:literal, $v:literal)),+ $(,)?]),+ $(,)?]) => {
         use crate::dispatch::{Isa, Kernels};
         use crate::gemm::{FinishArgs, TileArgs};
@@ -300,7 +302,7 @@ macro_rules! instantiate {
         $(#[target_feature(enable = $feature)])*
         unsafe fn block_bf16(args: &crate::reduced::BlockArgs) {
             // SAFETY: as in `tile`.
-            unsafe { crate::reduced::block_bf16_by_widening::<$vector>(args) }
+            unsafe { crate::reduced::block_bf16_by_widening::<$vector, $bf16_rows, $bf16_vectors>(args) }
         }
         $(#[target_feature(enable = $feature)])*
         unsafe fn finish_block(args: &crate::reduced::FinishBlock<'_>) {
@@ -354,7 +356,7 @@ macro_rules! instantiate {
             peak,
             reduced: crate::reduced::Table {
                 block_bf16,
-                block_i8: crate::reduced::block_i8_by_widening,
+                block_i8: $block_i8,
                 finish: finish_block,
                 pack_row: pack_row_bf16,
                 unpack_row: unpack_row_bf16,

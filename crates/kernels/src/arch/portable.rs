@@ -90,4 +90,5 @@ impl F32x16 for PortableF32 {
 }
 
 instantiate!(Isa::Scalar, PortableF32, [], mr: 6, nv: 1,
+    bf16: (4, 1), i8: crate::reduced::block_i8_by_widening,
     tiles: [[(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1)]]);

@@ -35,7 +35,12 @@ mod tests;
 mod tiles;
 
 pub(crate) use attention::softmax_bf16;
-pub(crate) use block::{BlockArgs, GROUPS, block_bf16_by_widening, block_i8_by_widening};
+pub(crate) use block::{
+    BlockArgs, BytesTile, GROUPS, WIDENED_BYTES, WidenedTile, block_bf16_by_widening,
+    block_i8_by_widening, block_i8_in_16_bits,
+};
+#[cfg(test)]
+pub(crate) use finish::OutPlace;
 pub(crate) use finish::{FinishBlock, finish_block};
 pub(crate) use quantize::{AnyRow, quantize_row};
 pub(crate) use tiles::{pack_row_bf16, unpack_row_bf16};

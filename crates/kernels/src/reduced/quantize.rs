@@ -166,8 +166,7 @@ unsafe fn quantize_from<V: F32x16>(
         let (inverse, offset) = (V::splat(inverse), V::splat(zero));
         for at in (0..len.next_multiple_of(STEP_BYTES)).step_by(LANES) {
             let out = out.add(at / STEP_BYTES * TILE_BYTES + at % STEP_BYTES);
-            let lanes =
-                if at < len { smoothed::<V>(row, len, smoothing, at) } else { zeros };
+            let lanes = if at < len { smoothed::<V>(row, len, smoothing, at) } else { zeros };
             lanes.fma(inverse, offset).store_u8(out);
         }
         RowScale { scale, zero: zero as i32 }
@@ -214,9 +213,7 @@ impl Kernels {
                 let at = task * block + row % TILE_ROWS * STEP_BYTES;
                 let values = match x {
                     Source::Rows(x) => AnyRow::Floats(&x[row * cols..][..cols]),
-                    Source::Tiles(x) => {
-                        AnyRow::Tiles(x.bytes()[x.row_start(row)..].as_ptr(), cols)
-                    }
+                    Source::Tiles(x) => AnyRow::Tiles(x.bytes()[x.row_start(row)..].as_ptr(), cols),
                 };
                 // SAFETY: a table exists only where its instruction set does; lengths are checked
                 // above, and each row has its own places and its own scale.

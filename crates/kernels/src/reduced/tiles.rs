@@ -163,6 +163,7 @@ impl Kernels {
     }
 
     /// Writes tiles row by row: `row(index, write)` calls `write` once with the row's values.
+    #[allow(clippy::type_complexity, reason = "an alias would hide what the closure takes")]
     pub(crate) fn write_tiles(
         &self,
         pool: &Pool,
@@ -202,7 +203,7 @@ impl Kernels {
     ) {
         let cols = weight.len();
         assert_eq!(bias.len(), cols, "layer_norm: bias and weight differ in length");
-        let rows = if cols == 0 { 0 } else { x.len() / cols };
+        let rows = x.len().checked_div(cols).unwrap_or(0);
         Source::Rows(x).check(rows, cols);
         self.write_tiles(pool, rows, cols, out, &|row, write| {
             with_scratch(cols, |normed| {
@@ -241,5 +242,103 @@ impl Kernels {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::generic::round_to_bf16;
+    use crate::testing::Runner;
+
+    /// Every sign, exponent and upper mantissa, with lower halves at and around the ties.
+    fn all_floats() -> impl Iterator<Item = f32> {
+        let lows = [0u32, 1, 0x7fff, 0x8000, 0x8001, 0xffff];
+        (0..1u32 << 16).flat_map(move |high| lows.map(|low| f32::from_bits(high << 16 | low)))
+    }
+
+    #[test]
+    fn values_are_rounded_as_the_crate_half_does() {
+        let x: Vec<f32> = all_floats().collect();
+        let expected: Vec<u16> = x.iter().map(|&x| half::bf16::from_f32(x).to_bits()).collect();
+        for (&x, &expected) in x.iter().zip(&expected) {
+            assert_eq!(round_to_bf16(x), expected, "{:08x}", x.to_bits());
+        }
+        let pool = Pool::new(1);
+        let cols = 3 << 9;
+        let rows = x.len() / cols;
+        for kernels in Runner::new().kernels() {
+            let mut tiles = vec![0; tiles_bytes(rows, cols)];
+            kernels.pack_tiles(&pool, &x, rows, cols, &mut tiles);
+            let tiles = Tiles::new(&tiles, rows, cols);
+            let mut back = vec![0.0; x.len()];
+            kernels.unpack_tiles(&tiles, &mut back);
+            let own = matches!(kernels.isa(), crate::Isa::Avx512Bf16 | crate::Isa::Amx);
+            for (at, (&bits, &back)) in expected.iter().zip(&back).enumerate() {
+                // The processor's own rounding takes numbers below the normal ones for zero.
+                let bits = if own && x[at].is_subnormal() { bits & 0x8000 } else { bits };
+                let piece = tiles.piece_of(at / cols, at % cols / TILE_VALUES);
+                let place = at % TILE_VALUES * 2;
+                let found = u16::from_le_bytes([piece[place], piece[place + 1]]);
+                let name = format!("{}: {:08x}", kernels.isa(), x[at].to_bits());
+                assert_eq!(found, bits, "{name}");
+                assert_eq!(back.to_bits(), u32::from(bits) << 16, "{name} and back");
+            }
+        }
+    }
+
+    #[test]
+    fn a_level_writes_the_bits_of_the_portable_one() {
+        // Bytes and sums have no crate for an oracle: rounding at ties and out of range.
+        let mut x: Vec<f32> = (-40..=1100).map(|i| i as f32 * 0.25).collect();
+        x.extend([
+            f32::NAN,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            254.5,
+            255.5,
+            1e30,
+            -1e30,
+            3e9,
+            -0.0,
+        ]);
+        x.resize(x.len().next_multiple_of(LANES), 0.5);
+        let expected: Vec<u8> = x.iter().map(|x| x.round_ties_even() as u8).collect();
+        let sums: Vec<i32> = (0..16).map(|i| (i - 8) * 0x0fff_fff1).collect();
+        let check = |name: &str, bytes: &[u8], from: &[f32]| {
+            assert_eq!(bytes, expected, "{name}");
+            for (i, &y) in from.iter().enumerate() {
+                let exact = sums[i] as f32;
+                assert_eq!(y.to_bits(), exact.to_bits(), "{name} {i}");
+            }
+        };
+        /// # Safety
+        /// The processor has the instruction set of `V`.
+        unsafe fn run<V: F32x16>(x: &[f32], sums: &[i32]) -> (Vec<u8>, [f32; 16]) {
+            let mut bytes = vec![0; x.len()];
+            for (x, out) in x.chunks_exact(LANES).zip(bytes.chunks_exact_mut(LANES)) {
+                // SAFETY: as promised by the caller; both have 16 values.
+                unsafe { V::load(x.as_ptr()).store_u8(out.as_mut_ptr()) };
+            }
+            assert_eq!(sums.len(), LANES);
+            // SAFETY: as above.
+            (bytes, unsafe { V::from_i32(sums.as_ptr()) }.to_array())
+        }
+        macro_rules! level {
+            ($isa:ident, $vector:path) => {
+                if crate::Isa::$isa.is_available() {
+                    // SAFETY: just found.
+                    let (bytes, from) = unsafe { run::<$vector>(&x, &sums) };
+                    check(crate::Isa::$isa.name(), &bytes, &from);
+                }
+            };
+        }
+        level!(Scalar, crate::arch::portable::PortableF32);
+        #[cfg(target_arch = "x86_64")]
+        level!(Avx2, crate::arch::x86_64::avx2::Avx2F32);
+        #[cfg(target_arch = "x86_64")]
+        level!(Avx512, crate::arch::x86_64::avx512::Avx512F32);
+        #[cfg(target_arch = "aarch64")]
+        level!(Neon, crate::arch::aarch64::neon::NeonF32);
     }
 }
