@@ -45,6 +45,7 @@ fn run(cli: &Cli, given: &clap::ArgMatches, reporter: Reporter) -> Result<(), Fa
         Command::Info(args) => commands::info::run(args),
         Command::Download(args) => commands::download::run(args, reporter),
         Command::Doctor(args) => commands::doctor::run(args),
+        Command::Convert(args) => commands::convert::run(args, reporter),
         Command::Completions { shell } => commands::completions(*shell),
     }
 }

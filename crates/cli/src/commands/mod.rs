@@ -1,6 +1,7 @@
 //! One file for each command: arguments to rows.
 
 pub(crate) mod classify;
+pub(crate) mod convert;
 pub(crate) mod doctor;
 pub(crate) mod download;
 mod dump;

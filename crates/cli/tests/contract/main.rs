@@ -283,6 +283,7 @@ fn every_command_has_help_with_an_example() {
         "info",
         "download",
         "doctor",
+        "convert",
         "completions",
     ];
     for command in commands {
