@@ -394,6 +394,11 @@ impl Checkpoint {
         }))
     }
 
+    /// Whether a tensor is in a packed matrix, which is handed out whole and not as numbers.
+    pub(crate) fn is_packed(&self, name: &str) -> bool {
+        self.tensors.get(name).is_some_and(|entry| matches!(entry.place, Place::Packed))
+    }
+
     /// The joined names of the packed matrix that a tensor is in.
     pub(crate) fn packed_with(&self, name: &str) -> Option<String> {
         let entry = self.tensors.get(name)?;

@@ -196,7 +196,7 @@ impl Temporary {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = target.with_file_name(format!(".{name}.{}.{number}.part", std::process::id()));
+        let path = target.with_file_name(format!(".{}.{number}.{name}.part", std::process::id()));
         let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
         Ok(Self { path, file, committed: false })
     }
