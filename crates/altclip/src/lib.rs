@@ -13,7 +13,9 @@ pub use embeddings::{Classified, Embeddings, Label};
 pub use error::{Error, Kind};
 pub use labels::Templates;
 pub use languages::languages;
-pub use model::{Conditioning, Inspection, LoadOptions, Model, inspect, preprocessor, tokenizer_in};
+pub use model::{
+    Conditioning, Inspection, LoadOptions, Model, inspect, preprocessor, tokenizer_in,
+};
 pub use observer::{Event, Observer};
 pub use packed::{Converted, convert};
 

@@ -514,11 +514,8 @@ pub(crate) fn small_file(
     if checkpoint.packed_info().is_none() {
         return read(path, file);
     }
-    let missing = || Error::File {
-        file,
-        dir: path.to_owned(),
-        source: std::io::ErrorKind::NotFound.into(),
-    };
+    let missing =
+        || Error::File { file, dir: path.to_owned(), source: std::io::ErrorKind::NotFound.into() };
     checkpoint.packed_file(file)?.ok_or_else(missing)
 }
 

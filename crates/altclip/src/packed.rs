@@ -247,11 +247,9 @@ fn matrix<'w>(backend: &CpuBackend, weight: &'w Recorded) -> Option<MatrixToWrit
     };
     Some(match backend.packed(&weight.weight) {
         None => plain,
-        Some(Packed::Bf16(packed)) => MatrixToWrite {
-            format: MatrixFormat::Bf16,
-            bytes: packed.bytes().as_slice(),
-            ..plain
-        },
+        Some(Packed::Bf16(packed)) => {
+            MatrixToWrite { format: MatrixFormat::Bf16, bytes: packed.bytes().as_slice(), ..plain }
+        }
         Some(Packed::Int8(packed)) => MatrixToWrite {
             format: MatrixFormat::Int8,
             bytes: packed.bytes().as_slice(),

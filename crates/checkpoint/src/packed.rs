@@ -267,11 +267,7 @@ struct About {
 
 impl About {
     /// The header with a seal of zeros. Its length depends on the tensors only.
-    fn header(
-        &self,
-        tensors: &[TensorToWrite<'_>],
-        hashes: &[Vec<u64>],
-    ) -> Result<Vec<u8>, Error> {
+    fn header(&self, tensors: &[TensorToWrite<'_>], hashes: &[Vec<u64>]) -> Result<Vec<u8>, Error> {
         let hashes = tensors.iter().zip(hashes).map(|(tensor, hashes)| {
             let digits: String = hashes.iter().map(|hash| format!("{hash:016x}")).collect();
             format!("{}:\"{digits}\"", string(&tensor.name))

@@ -110,12 +110,7 @@ pub(crate) fn read(map: &Mapped) -> Result<Found, Error> {
             return Err(fault("a matrix lacks a part, or has one of another size", joined));
         }
         tensors.extend(joined.split(JOIN).map(|name| Entry {
-            info: TensorInfo {
-                name: name.to_owned(),
-                dtype,
-                shape: matrix.shape.clone(),
-                file: 0,
-            },
+            info: TensorInfo { name: name.to_owned(), dtype, shape: matrix.shape.clone(), file: 0 },
             place: Place::Packed,
         }));
     }
@@ -268,9 +263,9 @@ impl Sealed {
                 (1..self.threads.min(open / 2)).map(|_| scope.spawn(work)).collect();
             let mine = work();
             // A thread that panicked has judged nothing, which is no verdict: so it panics here too.
-            let theirs = others.into_iter().map(|other| {
-                other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            });
+            let theirs = others
+                .into_iter()
+                .map(|other| other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
             theirs.fold(mine, |all, one| all.and(one))
         })
     }

@@ -92,7 +92,8 @@ pub(crate) fn observer(reporter: Reporter) -> Observer {
         match event {
             Event::Progress { stage, done, total } if reporter.shows_progress() => {
                 if bar.as_ref().is_none_or(|(shown, _)| shown != stage) {
-                    let style = ProgressStyle::with_template("{msg:12} {bar:30} {percent:>3} % eta {eta}");
+                    let style =
+                        ProgressStyle::with_template("{msg:12} {bar:30} {percent:>3} % eta {eta}");
                     let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
                     let new = ProgressBar::new(*total).with_style(style).with_message(*stage);
                     *bar = Some((*stage, new));

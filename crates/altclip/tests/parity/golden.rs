@@ -65,8 +65,7 @@ impl Golden {
     pub(crate) fn load_from(&self, path: &Path, mut options: LoadOptions) -> Model {
         // The golden pictures went to the image processor with their alpha, which it puts on white.
         options.decode.alpha = altclip::image::Alpha::CompositeWhite;
-        Model::load(path, &options)
-            .unwrap_or_else(|error| panic!("{}: {error:?}", self.name))
+        Model::load(path, &options).unwrap_or_else(|error| panic!("{}: {error:?}", self.name))
     }
 
     /// The texts, picture files and prompts of the golden values, in the order of their rows.

@@ -83,7 +83,9 @@ fn read_all(path: &Path) -> Result<Vec<Vec<u8>>, Error> {
     for joined in info.matrices.keys() {
         if let Some(matrix) = checkpoint.packed_matrix(joined)? {
             found.push(matrix.bytes.as_ref().to_vec());
-            found.push(format!("{:?} {:?} {:?}", matrix.scales, matrix.sums, matrix.smoothing).into());
+            found.push(
+                format!("{:?} {:?} {:?}", matrix.scales, matrix.sums, matrix.smoothing).into(),
+            );
         }
     }
     for name in checkpoint.names().map(str::to_owned).collect::<Vec<_>>() {
@@ -108,7 +110,12 @@ fn what_is_written_is_read_back() {
     assert_eq!(info.share(MatrixFormat::Bf16).0, 1);
     let names: Vec<&str> = checkpoint.names().collect();
     let expected = [
-        "a.bias", "a.key.weight", "a.value.weight", "conv.weight", "logit_scale", "plain.weight",
+        "a.bias",
+        "a.key.weight",
+        "a.value.weight",
+        "conv.weight",
+        "logit_scale",
+        "plain.weight",
         "table",
     ];
     assert_eq!(names, expected);
@@ -220,7 +227,8 @@ fn sealed_headers_that_lie_are_refused() {
         std::fs::write(&changed, resealed(&whole, from, to)).unwrap();
         Checkpoint::open_packed(&changed)
     };
-    open("\"fingerprint\":\"abc\"", "\"fingerprint\":\"abd\"").expect("the control is sealed rightly");
+    open("\"fingerprint\":\"abc\"", "\"fingerprint\":\"abd\"")
+        .expect("the control is sealed rightly");
     for (from, to, code) in [
         ("\"version\":\"1\"", "\"version\":\"2\"", Code::E2108),
         ("\"precision\":", "\"precisiom\":", Code::E2108),
@@ -304,7 +312,8 @@ fn an_identity_tells_changed_files() {
     assert_eq!((first.len(), identity()), (32, first.clone()));
     // The time of change alone, then the end of the file with the old time, then another file.
     let time = std::fs::metadata(&weights).unwrap().modified().unwrap();
-    let set = |time| std::fs::File::options().write(true).open(&weights).unwrap().set_modified(time);
+    let set =
+        |time| std::fs::File::options().write(true).open(&weights).unwrap().set_modified(time);
     set(time + std::time::Duration::from_secs(1)).unwrap();
     assert_ne!(identity(), first);
     let mut bytes = vec![0; 3 << 20];
