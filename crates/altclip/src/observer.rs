@@ -21,9 +21,11 @@ pub enum Event<'a> {
     Notice(&'a Report),
 }
 
+type Show = dyn Fn(&Event<'_>) + Send + Sync;
+
 /// Is told of every [`Event`].
 #[derive(Clone, Default)]
-pub struct Observer(Option<Arc<dyn Fn(&Event<'_>) + Send + Sync>>);
+pub struct Observer(Option<Arc<Show>>);
 
 impl Observer {
     /// Calls `show` from whichever thread is at work.

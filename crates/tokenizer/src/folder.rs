@@ -94,7 +94,7 @@ pub const FILES: [&str; 7] = [
 ];
 
 /// Gives a file by its name, `None` if there is none.
-pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Result<Option<Vec<u8>>, Error>;
+pub type Lookup<'a> = &'a dyn Fn(&str) -> Result<Option<Vec<u8>>, Error>;
 
 /// A file of whatever holds them, and a note that it was used.
 fn read(files: Lookup<'_>, name: &str, used: &mut Vec<PathBuf>) -> Result<Option<Vec<u8>>, Error> {

@@ -33,7 +33,7 @@ mod trie;
 mod unigram;
 
 pub use error::Error;
-pub use folder::{FILES, MAX_FILE_BYTES};
+pub use folder::{FILES, Lookup, MAX_FILE_BYTES};
 pub use pieces::{MAX_PIECE_BYTES, MAX_PIECES};
 pub use text::{MAX_TEXT_BYTES, check_size, from_utf8};
 
@@ -122,10 +122,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// As [`Tokenizer::from_dir`], and those of `files`.
-    pub fn from_files(
-        place: &Path,
-        files: &dyn Fn(&str) -> Result<Option<Vec<u8>>, Error>,
-    ) -> Result<Self, Error> {
+    pub fn from_files(place: &Path, files: Lookup<'_>) -> Result<Self, Error> {
         folder::open(files, place)
     }
 

@@ -94,7 +94,7 @@ fn chosen_formats_are_stored() {
     assert_eq!(info.matrices[&query].format, MatrixFormat::Int8);
     let factors: Arc<[f32]> = (0..info.matrices[&smoothed].k).map(|n| 0.5 + n as f32).collect();
 
-    let mut chosen = int8.clone();
+    let mut chosen = int8;
     chosen.formats.insert(key_value.clone(), Format::Bf16);
     chosen.formats.insert(query.clone(), Format::F32);
     chosen.formats.insert(smoothed.clone(), Format::Int8(Some(factors.clone())));
@@ -136,7 +136,7 @@ fn a_cache_is_made_once_and_again_when_the_model_changes() {
     let weights = golden.dir.path().join("model.safetensors");
     let later = std::time::SystemTime::now() + std::time::Duration::from_secs(5);
     File::options().write(true).open(&weights).unwrap().set_modified(later).unwrap();
-    assert_eq!(load(Precision::Int8), (first.clone(), "packing writing".into()));
+    assert_eq!(load(Precision::Int8), (first, "packing writing".into()));
     golden.copy("alt_l/config_legacy.json", "config.json");
     assert_eq!(load(Precision::Int8).1, "packing writing");
     assert_eq!(only_file(cache.path()), file, "a stale cache is not left behind");
