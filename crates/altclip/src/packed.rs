@@ -124,7 +124,7 @@ fn is_about(error: &Error, path: &Path) -> bool {
 pub(crate) fn warn(options: &LoadOptions, cache: &Path, reason: &Report, next: &str) {
     let report = Report::new(Code::W2123, "cache", format!("{}; {next}", reason.message))
         .place(cache.display().to_string())
-        .help("set another folder with ALTCLIP_CACHE, or use --no-cache");
+        .help("name another folder with ALTCLIP_CACHE or use --no-cache if this comes again");
     options.observer.tell(&Event::Notice(&report));
 }
 
@@ -143,6 +143,8 @@ fn fingerprint(dir: &Path, options: &LoadOptions) -> Result<String> {
         identity.add_file(dir, name)?;
     }
     identity.add_text(options.precision.name());
+    // A folder that is refused without the flag is not to be served from a cache made with it.
+    identity.add_text(if options.allow_extra_keys { "extra keys" } else { "" });
     for (joined, format) in &formats(options) {
         identity.add_text(joined);
         identity.add_text(&format!("{format:?}"));
