@@ -1,9 +1,12 @@
 //! Packed model files and the cache of them: the same bits as the folder, and no damage that stays.
 
 use crate::golden::Golden;
+use crate::independence::{Entry, write};
 use altclip::checkpoint::{Checkpoint, MatrixFormat};
 use altclip::tensor::{Format, Precision};
 use altclip::{Event, LoadOptions, Model, Observer};
+use altclip_report::Diagnose;
+use safetensors::SafeTensors;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -190,6 +193,56 @@ fn a_damaged_cache_is_made_again() {
     let model = Model::load(&path, &LoadOptions::default()).unwrap();
     let error = model.text_encoder().err().or(model.image_encoder().err()).unwrap();
     assert_eq!(altclip::Kind::Model, error.kind());
+}
+
+/// A word table that is too large to be copied is read by row, long after the model was loaded.
+#[test]
+fn damage_is_found_in_the_row_that_a_text_uses() {
+    let golden = Golden::new("alt_l");
+    let path = golden.dir.path().join("model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut tensors: Vec<Entry<'_>> =
+        file.iter().map(|(name, view)| Entry::new(name, &view)).collect();
+    let words = tensors.iter_mut().find(|e| e.name.ends_with("word_embeddings.weight")).unwrap();
+    let rows = 70_000;
+    let mut table = words.bytes.to_vec();
+    table.resize(rows * words.shape[1] * 4, 0);
+    (words.shape[0], words.bytes) = (rows, table.into());
+    let name = words.name.clone();
+    write(&path, tensors.iter(), 0);
+    let config = golden.dir.path().join("config.json");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("\"vocab_size\": 600", "\"vocab_size\": 70000")).unwrap();
+
+    let cache = tempfile::tempdir().unwrap();
+    let (options, heard) = listening(Precision::Int8, cache.path());
+    let model = golden.load_from(golden.dir.path(), options.clone());
+    let expected = answers(&model, &golden);
+    let packed = only_file(cache.path());
+    for named in [false, true] {
+        let model = match named {
+            true => golden.load_from(&packed, LoadOptions::default()),
+            false => golden.load_from(golden.dir.path(), options.clone()),
+        };
+        model.text_encoder().unwrap();
+        heard.lock().unwrap().clear();
+        let mut bytes = std::fs::read(&packed).unwrap();
+        let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let json: serde_json::Value = serde_json::from_slice(&bytes[8..header]).unwrap();
+        let begin = json[&name]["data_offsets"][0].as_u64().unwrap() as usize;
+        bytes[header + begin] ^= 1;
+        let modified = std::fs::metadata(&packed).unwrap().modified().unwrap();
+        std::fs::write(&packed, bytes).unwrap();
+        File::options().write(true).open(&packed).unwrap().set_modified(modified).unwrap();
+        if named {
+            let error = model.encode_text(&["一只猫"]).unwrap_err();
+            assert_eq!(error.report().code.as_str(), "E2105");
+        } else {
+            assert_eq!(answers(&model, &golden), expected);
+            assert_eq!(heard.lock().unwrap().join(" "), "W2123 packing writing");
+        }
+    }
 }
 
 #[test]
