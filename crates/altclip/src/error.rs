@@ -37,6 +37,16 @@ pub enum Error {
         /// Rows of the model's word table.
         model: usize,
     },
+    /// A packed model file cannot have, or has not, the precision asked for.
+    #[error("a packed model file has one precision")]
+    Precision {
+        /// The file.
+        file: PathBuf,
+        /// The precision asked for.
+        found: String,
+        /// What is possible.
+        expected: String,
+    },
     /// A result is not finite.
     #[error("the embedding of item {item} is not finite")]
     NonFinite {
@@ -114,6 +124,13 @@ impl Diagnose for Error {
                     .got(tokenizer.to_string())
                     .expected(format!("at most {model}"))
                     .help("take the tokenizer files and the weights from the same model")
+            }
+            Error::Precision { file, found, expected } => {
+                Report::new(Code::E2109, "model", self.to_string())
+                    .place(file.display().to_string())
+                    .got(found)
+                    .expected(expected)
+                    .help("leave --precision out, or convert the model folder again")
             }
             Error::NonFinite { item } => Report::new(Code::E9003, "model", self.to_string())
                 .place(format!("item {item}"))

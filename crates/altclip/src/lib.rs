@@ -6,12 +6,18 @@ mod error;
 mod labels;
 mod languages;
 mod model;
+mod observer;
+mod packed;
 
 pub use embeddings::{Classified, Embeddings, Label};
 pub use error::{Error, Kind};
 pub use labels::Templates;
 pub use languages::languages;
-pub use model::{Conditioning, Inspection, LoadOptions, Model, inspect, preprocessor};
+pub use model::{
+    Conditioning, Inspection, LoadOptions, Model, inspect, preprocessor, tokenizer_in,
+};
+pub use observer::{Event, Observer};
+pub use packed::{Converted, convert};
 
 pub use altclip_checkpoint as checkpoint;
 pub use altclip_hub as hub;

@@ -1,16 +1,19 @@
 //! A model folder as one object: texts and pictures in, rows of the joint space out.
 
-use crate::{Classified, Embeddings, Error, Result, Templates};
+use crate::packed::{self, Parts};
+use crate::{Classified, Embeddings, Error, Observer, Result, Templates};
 use altclip_checkpoint::Checkpoint;
 use altclip_image::{DecodeOptions, Preprocessor, Rgb};
 use altclip_models::config::Text;
+use altclip_models::weights::Formats;
 use altclip_models::{Family, ImageEncoder, Opened, TextEncoder, TextTower};
 use altclip_report::{Code, Diagnose, Report};
 use altclip_tensor::{Backend, CpuBackend, Ops, Precision, Tensor};
 use altclip_tokenizer::{DEFAULT_MAX_LENGTH, Encoding, Tokenizer};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 pub use altclip_models::alt_clip::Conditioning;
 
@@ -31,8 +34,16 @@ pub struct LoadOptions {
     pub max_length: usize,
     /// How pictures are decoded.
     pub decode: DecodeOptions,
-    /// What the towers compute in.
+    /// What the towers compute in. A packed model file has its own precision; f32, the default, then
+    /// means that one.
     pub precision: Precision,
+    /// Matrices that are kept in another format than int8 gives them, by the names of their tensors,
+    /// joined with `+`.
+    pub formats: Formats,
+    /// The folder where packed weights of model folders are kept, for precisions other than f32.
+    pub cache: Option<PathBuf>,
+    /// Is told of progress and late warnings.
+    pub observer: Observer,
 }
 
 impl Default for LoadOptions {
@@ -43,6 +54,9 @@ impl Default for LoadOptions {
             max_length: DEFAULT_MAX_LENGTH,
             decode: DecodeOptions::default(),
             precision: Precision::F32,
+            formats: Formats::new(),
+            cache: None,
+            observer: Observer::default(),
         }
     }
 }
@@ -51,8 +65,11 @@ impl Default for LoadOptions {
 /// threads.
 pub struct Model {
     opened: Opened,
+    /// What took the place of a cache that turned out to be damaged.
+    repaired: OnceLock<Opened>,
     tokenizer: Tokenizer,
-    dir: PathBuf,
+    /// The folder or packed model file that was named.
+    path: PathBuf,
     options: LoadOptions,
     backend: CpuBackend,
     warnings: Vec<Report>,
@@ -61,32 +78,128 @@ pub struct Model {
 }
 
 impl Model {
-    /// Opens a folder: `config.json`, weights, tokenizer files, `preprocessor_config.json`.
+    /// Opens a folder (`config.json`, weights, tokenizer files, `preprocessor_config.json`) or a
+    /// packed model file.
     ///
     /// # Errors
-    /// Whatever is missing, damaged or contradictory in the folder; all faults of one file together.
-    pub fn load(dir: &Path, options: &LoadOptions) -> Result<Self> {
-        let checkpoint = Checkpoint::open(dir)?;
-        let config = read(dir, "config.json")?;
-        let opened = Opened::open(checkpoint, &config, options.allow_extra_keys)?;
-        let tokenizer = Tokenizer::from_dir(dir)?;
+    /// Whatever is missing, damaged or contradictory; all faults of one file together.
+    /// [`Error::Precision`] where a packed model file has another precision than the one asked for.
+    pub fn load(path: &Path, options: &LoadOptions) -> Result<Self> {
+        let mut options = options.clone();
+        let parts = match &options.cache {
+            _ if path.is_file() => Parts::of_file(path, &options)?,
+            Some(cache) if options.precision != Precision::F32 => {
+                Parts::of_cache(path, cache, &options)?
+            }
+            _ => Parts::of_folder(path, &options)?,
+        };
+        let Parts { opened, tokenizer } = parts;
+        if let Some(info) = opened.checkpoint().packed_info() {
+            let own = Precision::ALL.into_iter().find(|p| p.name() == info.precision);
+            let asked = options.precision;
+            options.precision = match own {
+                Some(own) if asked == own || asked == Precision::F32 => own,
+                _ => {
+                    return Err(Error::Precision {
+                        file: path.to_owned(),
+                        found: asked.to_string(),
+                        expected: info.precision.clone(),
+                    });
+                }
+            };
+        }
         let mut warnings = opened.warnings().to_vec();
         warnings.extend(check_vocabulary(&tokenizer, &opened)?);
         Ok(Self {
             opened,
+            repaired: OnceLock::new(),
             tokenizer,
-            dir: dir.to_owned(),
+            path: path.to_owned(),
             backend: CpuBackend::new(options.threads).with_precision(options.precision),
-            options: options.clone(),
+            options,
             warnings,
             text: Lazy::default(),
             image: Lazy::default(),
         })
     }
 
+    /// Prepares the weights again in this precision, in memory. Towers that were in use are ready
+    /// when it returns.
+    ///
+    /// # Errors
+    /// [`Error::Precision`] for a packed model file, which has one precision; a weight cannot be read.
+    pub fn freeze(&mut self, precision: Precision) -> Result<()> {
+        if precision == self.precision() {
+            return Ok(());
+        }
+        if self.path.is_file() {
+            return Err(Error::Precision {
+                file: self.path.clone(),
+                found: precision.to_string(),
+                expected: self.precision().to_string(),
+            });
+        }
+        let options = LoadOptions { precision, ..self.options.clone() };
+        self.opened = Parts::of_folder(&self.path, &options)?.opened;
+        self.repaired = OnceLock::new();
+        self.backend = CpuBackend::new(options.threads).with_precision(precision);
+        self.options = options;
+        let (text, image) = (self.text.clear(), self.image.clear());
+        if text {
+            self.text_encoder()?;
+        }
+        if image {
+            self.image_encoder()?;
+        }
+        Ok(())
+    }
+
+    /// What the towers compute in.
+    pub fn precision(&self) -> Precision {
+        self.options.precision
+    }
+
+    /// Runs `work`; where that finds the cache damaged, makes the cache again and runs it once more.
+    fn recovering<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
+        match work() {
+            Err(error) if self.repair(&error)? => work(),
+            result => result,
+        }
+    }
+
+    /// Whether the weights now come from somewhere else than when `error` was found.
+    fn repair(&self, error: &Error) -> Result<bool> {
+        let report = error.report();
+        let Some(cache) = self.options.cache.as_ref().filter(|_| !self.path.is_file()) else {
+            return Ok(false);
+        };
+        let damaged = matches!(report.code, Code::E2105 | Code::E2107 | Code::E2108);
+        if !damaged || self.opened.checkpoint().packed_info().is_none() {
+            return Ok(false);
+        }
+        // Whoever comes second waits here, and then finds it done.
+        static ONE: Mutex<()> = Mutex::new(());
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.repaired.get().is_none() {
+            let file = packed::cache_path(&self.path, cache, self.precision());
+            let again = "it is made again from the model folder";
+            packed::warn(&self.options, &file, &report, again);
+            // Nobody may find it valid again; where it cannot be removed, memory serves.
+            let parts = match std::fs::remove_file(&file) {
+                Ok(()) => Parts::of_cache(&self.path, cache, &self.options)?,
+                Err(_) => Parts::of_folder(&self.path, &self.options)?,
+            };
+            self.text.clear();
+            self.image.clear();
+            // It was empty under the lock.
+            let _ = self.repaired.set(parts.opened);
+        }
+        Ok(true)
+    }
+
     /// The model's files and sizes.
     pub fn opened(&self) -> &Opened {
-        &self.opened
+        self.repaired.get().unwrap_or(&self.opened)
     }
 
     /// What was noticed while loading.
@@ -134,7 +247,7 @@ impl Model {
     /// # Errors
     /// `preprocessor_config.json` is missing or not valid.
     pub fn preprocessor(&self) -> Result<Preprocessor> {
-        preprocessor(&self.dir)
+        preprocessor_of(&self.path, self.opened().checkpoint())
     }
 
     /// Texts to `text_features`, projected and not normalised: `[N, E]`.
@@ -151,13 +264,15 @@ impl Model {
 
     /// As [`Model::text_features`], from token ids.
     pub fn features_of_ids(&self, ids: &[&[u32]]) -> Result<Embeddings> {
-        let encoder = self.text_encoder()?;
-        let mut numbers = Vec::new();
-        for batch in batches(ids) {
-            let features = encoder.features(&self.backend, batch)?;
-            numbers.extend(self.backend.read(&features)?);
-        }
-        Embeddings::new(self.width(), numbers)
+        self.recovering(|| {
+            let encoder = self.text_encoder()?;
+            let mut numbers = Vec::new();
+            for batch in batches(ids) {
+                let features = encoder.features(&self.backend, batch)?;
+                numbers.extend(self.backend.read(&features)?);
+            }
+            Embeddings::new(self.width(), numbers)
+        })
     }
 
     /// Texts to `text_embeds`, projected and L2-normalised: `[N, E]`.
@@ -247,7 +362,8 @@ impl Model {
 
     /// As [`Model::classify`], from normalised image embeddings.
     pub fn classify_embeds(&self, images: &Embeddings, labels: &Embeddings) -> Result<Classified> {
-        Ok(Classified::from_cosines(labels.len(), self.opened.scale()?, &images.cosines(labels)?))
+        let scale = self.recovering(|| Ok(self.opened().scale()?))?;
+        Ok(Classified::from_cosines(labels.len(), scale, &images.cosines(labels)?))
     }
 
     /// The 77 states per prompt that condition AltDiffusion: rows of `[77 · N, D]`. The generation is
@@ -264,12 +380,20 @@ impl Model {
             self.tokenizer.encode(prompt.as_ref(), altclip_models::alt_clip::CONDITIONING_TOKENS)
         };
         let encodings = prompts.iter().map(encode).collect::<std::result::Result<Vec<_>, _>>()?;
+        self.recovering(|| self.states(&encodings, generation))
+    }
+
+    fn states(
+        &self,
+        encodings: &[Encoding],
+        generation: Option<Conditioning>,
+    ) -> Result<Embeddings> {
         let encoder = self.text_encoder()?;
         let TextTower::AltClip(tower) = encoder.tower() else {
             return Err(altclip_models::Error::NoTower("AltCLIP text tower").into());
         };
         let (mut width, mut numbers) = (1, Vec::new());
-        for encoding in &encodings {
+        for encoding in encodings {
             let generation = generation.unwrap_or(tower.generation());
             let states = tower.conditioning(&self.backend, &[&encoding.input_ids], generation)?;
             width = states.cols();
@@ -280,29 +404,33 @@ impl Model {
 
     /// The text encoder; its weights are read on the first call.
     pub fn text_encoder(&self) -> Result<Arc<TextEncoder>> {
-        self.text.get_or_init(|| Ok(self.opened.text_encoder(&self.backend)?))
+        self.recovering(|| {
+            self.text.get_or_init(|| Ok(self.opened().text_encoder(&self.backend)?))
+        })
     }
 
     /// The image encoder and its preprocessor; their files are read on the first call.
     pub fn image_encoder(&self) -> Result<Arc<(ImageEncoder, Preprocessor)>> {
-        self.image.get_or_init(|| {
-            let preprocessor = self.preprocessor()?;
-            let size = self.opened.config().vision.map_or(0, |vision| vision.image_size);
-            if preprocessor.output_size() != (size, size) {
-                let (height, width) = preprocessor.output_size();
-                return Err(altclip_models::Error::ConfigField {
-                    field: "preprocessor_config.json crop_size".into(),
-                    value: format!("{height} × {width}"),
-                    allowed: format!("{size} × {size}, the image_size of the model"),
-                }
-                .into());
+        self.recovering(|| self.image.get_or_init(|| self.new_image_encoder()))
+    }
+
+    fn new_image_encoder(&self) -> Result<(ImageEncoder, Preprocessor)> {
+        let preprocessor = self.preprocessor()?;
+        let size = self.opened().config().vision.map_or(0, |vision| vision.image_size);
+        if preprocessor.output_size() != (size, size) {
+            let (height, width) = preprocessor.output_size();
+            return Err(altclip_models::Error::ConfigField {
+                field: "preprocessor_config.json crop_size".into(),
+                value: format!("{height} × {width}"),
+                allowed: format!("{size} × {size}, the image_size of the model"),
             }
-            Ok((self.opened.image_encoder(&self.backend)?, preprocessor))
-        })
+            .into());
+        }
+        Ok((self.opened().image_encoder(&self.backend)?, preprocessor))
     }
 
     fn width(&self) -> usize {
-        self.opened.config().projection_dim
+        self.opened().config().projection_dim
     }
 }
 
@@ -316,28 +444,79 @@ pub struct Inspection {
     pub warnings: Vec<Report>,
 }
 
-/// Looks at a folder without reading a weight.
+/// Looks at a folder or packed model file without reading a weight.
 ///
 /// # Errors
 /// Only what leaves nothing to tell.
-pub fn inspect(dir: &Path, allow_extra_keys: bool) -> Result<Inspection> {
-    let checkpoint = Checkpoint::open(dir)?;
-    let (opened, faults) =
-        Opened::inspect(checkpoint, &read(dir, "config.json")?, allow_extra_keys)?;
+pub fn inspect(path: &Path, allow_extra_keys: bool) -> Result<Inspection> {
+    let checkpoint = open(path)?;
+    let config = small_file(path, &checkpoint, "config.json")?;
+    let (opened, faults) = Opened::inspect(checkpoint, &config, allow_extra_keys)?;
     let mut problems: Vec<Report> = faults.iter().flat_map(|fault| fault.reports()).collect();
     if opened.family() != Family::AltClipText {
-        problems.extend(preprocessor(dir).err().iter().flat_map(|error| error.reports()));
+        let preprocessor = preprocessor_of(path, opened.checkpoint());
+        problems.extend(preprocessor.err().iter().flat_map(|error| error.reports()));
     }
     let warnings = opened.warnings().to_vec();
     Ok(Inspection { opened, problems, warnings })
 }
 
-/// The settings by which a model folder wants its pictures prepared.
+/// The weights of a folder, or a packed model file.
+fn open(path: &Path) -> Result<Checkpoint> {
+    Ok(if path.is_file() { Checkpoint::open_packed(path)? } else { Checkpoint::open(path)? })
+}
+
+/// The settings by which a model folder or packed model file wants its pictures prepared.
 ///
 /// # Errors
 /// `preprocessor_config.json` is missing or not valid; nothing is guessed.
-pub fn preprocessor(dir: &Path) -> Result<Preprocessor> {
-    Ok(Preprocessor::from_json(&read(dir, "preprocessor_config.json")?)?)
+pub fn preprocessor(path: &Path) -> Result<Preprocessor> {
+    if path.is_file() {
+        return preprocessor_of(path, &Checkpoint::open_packed(path)?);
+    }
+    Ok(Preprocessor::from_json(&read(path, "preprocessor_config.json")?)?)
+}
+
+fn preprocessor_of(path: &Path, checkpoint: &Checkpoint) -> Result<Preprocessor> {
+    Ok(Preprocessor::from_json(&small_file(path, checkpoint, "preprocessor_config.json")?)?)
+}
+
+/// The tokenizer of a model folder or packed model file.
+///
+/// # Errors
+/// As [`Tokenizer::from_dir`], and those of a packed model file.
+pub fn tokenizer_in(path: &Path) -> Result<Tokenizer> {
+    if path.is_file() {
+        return tokenizer_of(path, &Checkpoint::open_packed(path)?);
+    }
+    Ok(Tokenizer::from_dir(path)?)
+}
+
+/// The tokenizer inside a packed model file.
+pub(crate) fn tokenizer_of(path: &Path, checkpoint: &Checkpoint) -> Result<Tokenizer> {
+    let mut files = BTreeMap::new();
+    for name in altclip_tokenizer::FILES {
+        if let Some(bytes) = checkpoint.packed_file(name)? {
+            files.insert(name, bytes);
+        }
+    }
+    // Each is asked for once.
+    let files = RefCell::new(files);
+    Ok(Tokenizer::from_files(path, &|name| Ok(files.borrow_mut().remove(name)))?)
+}
+
+/// A settings file of whatever holds the weights.
+pub(crate) fn small_file(
+    path: &Path,
+    checkpoint: &Checkpoint,
+    file: &'static str,
+) -> Result<Vec<u8>> {
+    if checkpoint.packed_info().is_none() {
+        return read(path, file);
+    }
+    let missing =
+        || Error::File { file, dir: path.to_owned(), source: std::io::ErrorKind::NotFound.into() };
+    checkpoint.packed_file(file)?.ok_or_else(missing)
 }
 
 fn read(dir: &Path, file: &'static str) -> Result<Vec<u8>> {
@@ -405,6 +584,11 @@ impl<T> Lazy<T> {
         let value = Arc::new(init()?);
         *slot = Some(Arc::clone(&value));
         Ok(value)
+    }
+
+    /// Forgets the value and says whether there was one.
+    fn clear(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
     }
 }
 

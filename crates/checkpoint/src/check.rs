@@ -47,7 +47,7 @@ pub fn check(
                 found: info.shape.clone(),
                 expected: e.shape.clone(),
             });
-        } else if !info.dtype.is_readable() {
+        } else if !info.dtype.is_readable() && !checkpoint.is_packed(&e.name) {
             let dtype = info.dtype.as_str().to_owned();
             errors.push(Error::DtypeUnsupported { file, tensor: e.name.clone(), dtype });
         }

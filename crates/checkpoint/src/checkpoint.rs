@@ -4,6 +4,7 @@ use crate::dtype::Dtype;
 use crate::error::Error;
 use crate::map::Mapped;
 use crate::names::name_fault;
+use crate::sealed::{self, Sealed};
 use crate::torch::View;
 use crate::zip::Record;
 use crate::{limits, safetensors, shards, torch};
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// The weight files of a model folder, in the order of preference.
@@ -43,6 +45,8 @@ pub enum Format {
     Safetensors,
     /// A zip archive of `torch.save` with a pickle inside.
     PickleZip,
+    /// A packed model file.
+    Packed,
 }
 
 /// One file of a checkpoint.
@@ -67,10 +71,12 @@ pub struct Checkpoint {
     files: Vec<FileInfo>,
     pub(crate) tensors: BTreeMap<String, Entry>,
     warnings: Vec<Report>,
+    /// What a packed model file has beside tensors.
+    pub(crate) sealed: Option<Sealed>,
 }
 
 pub(crate) struct Source {
-    pub(crate) map: Mapped,
+    pub(crate) map: Arc<Mapped>,
     /// The storages of a PyTorch archive, and whether their checksums were compared.
     pub(crate) records: Vec<(Record, AtomicBool)>,
 }
@@ -85,6 +91,8 @@ pub(crate) enum Place {
     Bytes(Range<usize>),
     /// A view of a record.
     View(View),
+    /// In a matrix of a packed model file, which is only handed out whole.
+    Packed,
 }
 
 impl std::fmt::Debug for Checkpoint {
@@ -138,7 +146,32 @@ impl Checkpoint {
 
     fn empty() -> Self {
         let (sources, files, warnings) = (Vec::new(), Vec::new(), Vec::new());
-        Self { sources, files, tensors: BTreeMap::new(), warnings }
+        Self { sources, files, tensors: BTreeMap::new(), warnings, sealed: None }
+    }
+
+    /// Opens a packed model file, made by [`crate::write_packed`]. Its tensors have the names and
+    /// shapes of the model that was packed; the data are compared with their hashes when they are
+    /// first read.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open_file`]; [`Error::Packed`] where it is no such file or of another
+    /// version, [`Error::Sealed`] where its header is damaged.
+    pub fn open_packed(path: &Path) -> Result<Self, Error> {
+        let map = Mapped::open(path)?;
+        format_of(map.bytes())
+            .map_err(|found| Error::NotWeights { file: path.to_path_buf(), found })?;
+        let found = sealed::read(&map)?;
+        let mut checkpoint = Self::empty();
+        checkpoint.tensors = found.tensors.into_iter().map(|e| (e.info.name.clone(), e)).collect();
+        checkpoint.files.push(FileInfo {
+            path: path.to_path_buf(),
+            bytes: map.bytes().len() as u64,
+            format: Format::Packed,
+            metadata: found.metadata,
+        });
+        checkpoint.sealed = Some(found.sealed);
+        checkpoint.sources.push(Source { map: Arc::new(map), records: Vec::new() });
+        Ok(checkpoint)
     }
 
     fn open_index(index_path: &Path, dir: &Path) -> Result<Self, Error> {
@@ -186,7 +219,7 @@ impl Checkpoint {
                 });
                 (entries.collect(), Vec::new(), header.metadata)
             }
-            Format::PickleZip => {
+            Format::PickleZip | Format::Packed => {
                 let found = torch::read(&map)?;
                 let entries = found.tensors.into_iter().map(|t| Entry {
                     info: TensorInfo { name: t.name, dtype: t.dtype, shape: t.shape, file },
@@ -198,7 +231,7 @@ impl Checkpoint {
             }
         };
         self.files.push(FileInfo { path: path.to_path_buf(), bytes, format, metadata });
-        self.sources.push(Source { map, records });
+        self.sources.push(Source { map: Arc::new(map), records });
         Ok(entries)
     }
 

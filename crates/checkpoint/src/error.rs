@@ -4,6 +4,7 @@ use altclip_report::{Code, Diagnose, Report, quote};
 use std::path::{Path, PathBuf};
 
 const AREA: &str = "checkpoint";
+const FROM_CONVERT: &str = "make it again from the model folder: altclip convert";
 const FROM_SOURCE: &str = "download the file again from its publisher";
 
 /// A weight file that cannot be used, or a request that it cannot answer.
@@ -186,6 +187,30 @@ pub enum Error {
         /// How many there are.
         count: usize,
     },
+    /// Data of a packed model file do not have the hash that was written down.
+    #[error("{} is damaged", if tensor.is_empty() { "the header".into() } else { format!("tensor {}", quote(tensor)) })]
+    Sealed {
+        /// The file.
+        file: PathBuf,
+        /// The tensor, empty for the header.
+        tensor: String,
+        /// First byte of the damaged block in the file.
+        offset: usize,
+        /// The hash written down.
+        expected: u64,
+        /// The hash of what is there.
+        found: u64,
+    },
+    /// Not a packed model file, or one of another version.
+    #[error("the packed model file cannot be used: {what}")]
+    Packed {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        what: &'static str,
+        /// What was found there: a tensor or a version; may be empty.
+        found: String,
+    },
     /// The file changed after it was opened.
     #[error("the file changed while it was in use")]
     Changed {
@@ -316,6 +341,8 @@ impl Diagnose for Error {
             | Self::NotWeights { .. }
             | Self::Truncated { .. }
             | Self::Changed { .. }
+            | Self::Sealed { .. }
+            | Self::Packed { .. }
             | Self::Write { .. } => self.report_file(),
             Self::HeaderLength { .. }
             | Self::HeaderTooLarge { .. }
@@ -377,6 +404,17 @@ impl Error {
                 .help("the download was cut; download the file again"),
             Self::Changed { file } => report(Code::E2107, self, file)
                 .help("replace model files by renaming, and load the model again"),
+            Self::Sealed { file, offset, expected, found, .. } => report(Code::E2105, self, file)
+                .place(format!("{}, byte {offset}", file.display()))
+                .got(format!("hash {found:016x}"))
+                .expected(format!("{expected:016x}"))
+                .help(FROM_CONVERT),
+            Self::Packed { file, found, .. } => {
+                let report = report(Code::E2108, self, file)
+                    .expected(format!("version {}", crate::packed::VERSION))
+                    .help(FROM_CONVERT);
+                if found.is_empty() { report } else { report.got(quote(found)) }
+            }
             Self::Write { path, source } => report(Code::E1004, self, path)
                 .got(source.to_string())
                 .help("check the folder, its permissions and the free space"),

@@ -33,8 +33,9 @@ impl Mapped {
         }
         // SAFETY: the mapping is private and read-only. Other processes can still write the file;
         // every read goes through `unchanged` first, which refuses a file whose length or time of
-        // change differs, and values are copied out before they are used. Model files are replaced
-        // by rename, which leaves this mapping whole.
+        // change differs, and values are copied out before they are used. The matrices of a packed
+        // model file alone are used where they lie, as plain bytes of which any value is valid.
+        // Model files are replaced by rename, which leaves this mapping whole.
         let bytes = unsafe { Mmap::map(&file) }.map_err(io)?;
         let modified = metadata.modified().ok();
         Ok(Self { path: path.to_path_buf(), file, bytes, modified })
@@ -74,6 +75,19 @@ impl Mapped {
         }
         #[cfg(not(unix))]
         Ok(Cow::Borrowed(self.bytes.get(range).unwrap_or_default()))
+    }
+
+    /// Makes the pages of a byte range resident at once, which is several times faster than one
+    /// fault for each 16 of them.
+    pub(crate) fn populate(&self, range: Range<usize>) {
+        // A refusal costs time only: the pages then come when they are touched.
+        #[cfg(target_os = "linux")]
+        if range.start < range.end && range.end <= self.bytes.len() {
+            let (advice, length) = (memmap2::Advice::PopulateRead, range.end - range.start);
+            let _ = self.bytes.advise_range(advice, range.start, length);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = range;
     }
 
     /// Gives the resident pages of a byte range back; they are read from the file when next used.

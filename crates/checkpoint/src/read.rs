@@ -86,6 +86,8 @@ impl Checkpoint {
                     source.map.release(range);
                 }
             }
+            // Its pages are used where they lie.
+            Place::Packed => {}
         }
     }
 
@@ -97,6 +99,11 @@ impl Checkpoint {
     pub fn scan_non_finite(&self, name: &str) -> Result<Option<NonFinite>, Error> {
         let entry = self.entry(name)?;
         self.verify(entry)?;
+        if let Some(joined) = self.packed_with(name) {
+            // Read for its hashes; a packed value has no form that is not finite.
+            self.packed_matrix(&joined)?;
+            return Ok(None);
+        }
         if !entry.info.dtype.is_readable() {
             self.release(name);
             return Ok(None);
@@ -114,6 +121,28 @@ impl Checkpoint {
         Ok(found.result())
     }
 
+    /// Writes the bytes of a tensor as they are stored, row-major, to `out`. Returns what went wrong
+    /// with the file; what went wrong with `out` is inside.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::scan_non_finite`].
+    pub fn copy_bytes(
+        &self,
+        name: &str,
+        out: &mut dyn std::io::Write,
+    ) -> Result<std::io::Result<()>, Error> {
+        let entry = self.entry(name)?;
+        self.verify(entry)?;
+        let mut result = Ok(());
+        self.for_chunks(entry, 0..entry.rows(), 0, &mut |_, bytes| {
+            if result.is_ok() {
+                result = out.write_all(bytes);
+            }
+        })?;
+        self.release(name);
+        Ok(result)
+    }
+
     fn entry(&self, name: &str) -> Result<&Entry, Error> {
         let missing = || Error::TensorMissing { name: name.to_owned(), nearest: None };
         self.tensors.get(name).ok_or_else(missing)
@@ -121,7 +150,7 @@ impl Checkpoint {
 
     fn readable(&self, name: &str) -> Result<&Entry, Error> {
         let entry = self.entry(name)?;
-        if entry.info.dtype.is_readable() {
+        if entry.info.dtype.is_readable() && !matches!(entry.place, Place::Packed) {
             return Ok(entry);
         }
         Err(Error::DtypeUnsupported {
@@ -208,6 +237,7 @@ impl Checkpoint {
                 let strided = !is_row_major(&entry.info.shape, &view.strides);
                 (range.start + view.offset * width, strided.then_some(&view.strides))
             }
+            Place::Packed => return Ok(()),
         };
         let bytes = source.map.bytes();
         if let Some(strides) = strides {
@@ -216,6 +246,9 @@ impl Checkpoint {
             return Ok(());
         }
         let range = start + rows.start * row_len * width..start + rows.end * row_len * width;
+        if let Some(sealed) = &self.sealed {
+            sealed.verify(&source.map, start, range.clone())?;
+        }
         if range.len() <= piece_bytes {
             f(0, &source.map.piece(range)?);
             return Ok(());

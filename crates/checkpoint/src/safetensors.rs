@@ -208,7 +208,7 @@ fn parse_entry(cursor: &mut Cursor<'_>, name: Cow<'_, str>, at: usize) -> Result
     }
 }
 
-fn parse_numbers(cursor: &mut Cursor<'_>, most: usize) -> Result<Vec<u64>, Fault> {
+pub(crate) fn parse_numbers(cursor: &mut Cursor<'_>, most: usize) -> Result<Vec<u64>, Fault> {
     cursor.expect(b'[', "expected a list of numbers")?;
     let (mut first, mut numbers) = (true, Vec::new());
     while cursor.more(b']', &mut first)? {

@@ -50,7 +50,8 @@ pub fn write_safetensors<'a>(
     let mut tensors: Vec<_> = tensors.into_iter().collect();
     let order = |t: &TensorToWrite<'_>| (std::cmp::Reverse(t.dtype.bits()), t.name.clone());
     tensors.sort_by_cached_key(order);
-    let header = header(&tensors, metadata)?;
+    let metadata: Vec<_> = metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
+    let header = header(&tensors, &metadata, 8)?;
     let fault = |source| Error::Write { path: path.to_path_buf(), source };
     let temporary = Temporary::create(path).map_err(fault)?;
     let length = fill(&temporary, &header, tensors).map_err(fault)?;
@@ -58,10 +59,11 @@ pub fn write_safetensors<'a>(
     Ok(length)
 }
 
-/// The length, the JSON text and the spaces that align the data to 8 bytes.
-fn header(
+/// The length, the JSON text and the spaces that align the data; all in the order given.
+pub(crate) fn header(
     tensors: &[TensorToWrite<'_>],
-    metadata: &BTreeMap<String, String>,
+    metadata: &[(&str, &String)],
+    alignment: usize,
 ) -> Result<Vec<u8>, Error> {
     let fault = |name: &str, what| Error::NotWritable { name: name.to_owned(), what };
     let mut json = String::from("{");
@@ -103,7 +105,7 @@ fn header(
         json.pop();
     }
     json.push('}');
-    while !json.len().is_multiple_of(8) {
+    while !(8 + json.len()).is_multiple_of(alignment) {
         json.push(' ');
     }
     let mut header = (json.len() as u64).to_le_bytes().to_vec();
@@ -112,7 +114,7 @@ fn header(
 }
 
 /// A JSON string.
-fn string(text: &str) -> String {
+pub(crate) fn string(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {
@@ -129,9 +131,28 @@ fn fill(temporary: &Temporary, header: &[u8], tensors: Vec<TensorToWrite<'_>>) -
     let mut out = Counted { out: file, written: 0 };
     out.write_all(header)?;
     for t in tensors {
-        let start = out.written;
-        match t.data {
-            TensorData::Bytes(bytes) => out.write_all(bytes)?,
+        let (start, size) = (out.written, t.dtype.bytes_of(&t.shape).map(|n| n as u64));
+        let name = t.name;
+        t.data.write(&mut out)?;
+        if size != Some(out.written - start) {
+            return Err(wrong_size(&name));
+        }
+    }
+    out.flush()?;
+    Ok(out.written)
+}
+
+/// The error for a stream that wrote more or less than its shape says.
+pub(crate) fn wrong_size(name: &str) -> io::Error {
+    let what = format!("the data of {name} is not of the size of its shape");
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+impl TensorData<'_> {
+    /// Writes the little-endian bytes.
+    pub(crate) fn write(self, out: &mut dyn Write) -> io::Result<()> {
+        match self {
+            TensorData::Bytes(bytes) => out.write_all(bytes),
             TensorData::F32(values) => {
                 let mut block = Vec::new();
                 for values in values.chunks(16 << 10) {
@@ -139,17 +160,11 @@ fn fill(temporary: &Temporary, header: &[u8], tensors: Vec<TensorToWrite<'_>>) -
                     block.extend(values.iter().flat_map(|v| v.to_le_bytes()));
                     out.write_all(&block)?;
                 }
+                Ok(())
             }
-            TensorData::Stream(stream) => stream(&mut out)?,
-        }
-        let size = t.dtype.bytes_of(&t.shape).map(|n| n as u64);
-        if size != Some(out.written - start) {
-            let what = format!("the data of {} is not of the size of its shape", t.name);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            TensorData::Stream(stream) => stream(out),
         }
     }
-    out.flush()?;
-    Ok(out.written)
 }
 
 struct Counted<W> {
@@ -170,24 +185,24 @@ impl<W: Write> Write for Counted<W> {
 }
 
 /// A file beside its target that is removed unless it is committed.
-struct Temporary {
+pub(crate) struct Temporary {
     path: PathBuf,
-    file: File,
+    pub(crate) file: File,
     committed: bool,
 }
 
 impl Temporary {
-    fn create(target: &Path) -> io::Result<Self> {
+    pub(crate) fn create(target: &Path) -> io::Result<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = target.with_file_name(format!(".{name}.{}.{number}.part", std::process::id()));
+        let path = target.with_file_name(format!(".{}.{number}.{name}.part", std::process::id()));
         let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
         Ok(Self { path, file, committed: false })
     }
 
     /// Data on the disk first, then the name, then the folder that holds the name.
-    fn commit(mut self, target: &Path) -> io::Result<()> {
+    pub(crate) fn commit(mut self, target: &Path) -> io::Result<()> {
         self.file.sync_all()?;
         fs::rename(&self.path, target)?;
         self.committed = true;

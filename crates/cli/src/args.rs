@@ -77,6 +77,11 @@ HF_HUB_DOWNLOAD_TIMEOUT, HF_HUB_DISABLE_PROGRESS_BARS.")]
   altclip doctor
   altclip doctor --model BAAI/AltCLIP --full")]
     Doctor(Doctor),
+    /// A model folder to one packed file that starts at once
+    #[command(after_help = "Example:
+  altclip convert --model BAAI/AltCLIP --precision int8 --out altclip-int8.altclip
+  altclip classify --model altclip-int8.altclip --label 一只猫 --label 'a dog' cat.jpg")]
+    Convert(Convert),
     /// A completion script for a shell
     #[command(after_help = "Example:
   altclip completions bash > ~/.local/share/bash-completion/completions/altclip")]
@@ -101,8 +106,8 @@ const CLASSIFY_EXAMPLES: &str = "Examples:
 /// Which model, and how it runs.
 #[derive(Args, Clone)]
 pub(crate) struct ModelArgs {
-    /// A model folder, or the hub id of a downloaded model
-    #[arg(long, env = "ALTCLIP_MODEL", value_name = "DIR|ORG/NAME")]
+    /// A model folder, a packed .altclip file, or the hub id of a downloaded model
+    #[arg(long, env = "ALTCLIP_MODEL", value_name = "DIR|FILE|ORG/NAME")]
     pub(crate) model: Option<PathBuf>,
     /// Accept tensors that the model does not use
     #[arg(long)]
@@ -116,6 +121,10 @@ pub(crate) struct RunArgs {
     /// Numeric format of weights and activations
     #[arg(long, env = "ALTCLIP_PRECISION", value_enum, default_value_t = Precision::F32)]
     pub(crate) precision: Precision,
+    /// Pack the weights anew instead of keeping them in ALTCLIP_CACHE [default: the user's cache
+    /// folder]; f32 is never kept
+    #[arg(long)]
+    pub(crate) no_cache: bool,
     /// Number of threads [default: as many as the process may use]
     #[arg(long, env = "ALTCLIP_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
@@ -307,6 +316,36 @@ pub(crate) struct Preprocess {
     /// Say what was written as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Convert {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Numeric format of the packed weights
+    #[arg(long, value_enum)]
+    pub(crate) precision: PackedPrecision,
+    /// The file to write
+    #[arg(long, value_name = "FILE.altclip")]
+    pub(crate) out: PathBuf,
+    /// Replace an existing file
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Number of threads [default: as many as the process may use]
+    #[arg(long, env = "ALTCLIP_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// One JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A precision that a packed file can have.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PackedPrecision {
+    /// bfloat16
+    Bf16,
+    /// 8-bit integers inside the towers, bfloat16 at their ends
+    Int8,
 }
 
 #[derive(Args)]

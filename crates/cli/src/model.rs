@@ -1,14 +1,17 @@
 //! Which model a command means: a folder, or a hub id in the cache.
 
-use crate::args::{Alpha, ModelArgs, PictureArgs, RunArgs};
+use crate::args::{Alpha, ModelArgs, PictureArgs, Precision, RunArgs};
 use crate::failure::{Failure, Reporter};
 use altclip::hub::{Hub, HubConfig, RepoId};
 use altclip::image::{DecodeOptions, Limits};
-use altclip::{LoadOptions, Model};
+use altclip::{Event, LoadOptions, Model, Observer};
 use altclip_report::{Code, Report, quote};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
-/// The folder of the model that was named.
+/// The folder or packed file of the model that was named.
 pub(crate) fn folder(args: &ModelArgs) -> Result<PathBuf, Failure> {
     let Some(named) = &args.model else {
         return Err(Failure::one(
@@ -19,7 +22,8 @@ pub(crate) fn folder(args: &ModelArgs) -> Result<PathBuf, Failure> {
                 .help("for example: altclip download BAAI/AltCLIP, then --model BAAI/AltCLIP"),
         ));
     };
-    if named.is_dir() {
+    let packed = named.extension().is_some_and(|extension| extension == "altclip");
+    if named.is_dir() || (packed && named.is_file()) {
         return Ok(named.clone());
     }
     let repo = named.to_str().and_then(|name| name.parse::<RepoId>().ok());
@@ -36,7 +40,7 @@ pub(crate) fn folder(args: &ModelArgs) -> Result<PathBuf, Failure> {
             .expected(
                 "a folder with config.json, weights, tokenizer files and preprocessor_config.json",
             )
-            .help("name an existing folder, or a hub id such as BAAI/AltCLIP"),
+            .help("name a folder, a packed .altclip file or a hub id such as BAAI/AltCLIP"),
         ));
     };
     Ok(hub(|name| std::env::var_os(name))?.cached(&repo, "main")?)
@@ -55,9 +59,56 @@ pub(crate) fn load(args: &RunArgs, reporter: Reporter) -> Result<Model, Failure>
     if let Some(threads) = args.threads {
         options.threads = usize::from(threads);
     }
+    options.precision = precision(args.precision);
+    if !args.no_cache {
+        options.cache = cache_folder(|name| std::env::var_os(name));
+    }
+    options.observer = observer(reporter);
     let model = Model::load(&folder(&args.model)?, &options)?;
     reporter.warn(model.warnings());
     Ok(model)
+}
+
+pub(crate) fn precision(args: Precision) -> altclip::tensor::Precision {
+    match args {
+        Precision::F32 => altclip::tensor::Precision::F32,
+        Precision::Bf16 => altclip::tensor::Precision::Bf16,
+        Precision::Int8 => altclip::tensor::Precision::Int8,
+    }
+}
+
+/// Where packed weights are kept: `ALTCLIP_CACHE`, else the user's cache folder.
+pub(crate) fn cache_folder(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("ALTCLIP_CACHE")
+        .or_else(|| Some(set("XDG_CACHE_HOME")?.join("altclip")))
+        .or_else(|| Some(set("HOME")?.join(".cache/altclip")))
+}
+
+/// Shows progress and late warnings on stderr.
+pub(crate) fn observer(reporter: Reporter) -> Observer {
+    let bar = Mutex::new(None::<(&'static str, ProgressBar)>);
+    Observer::new(move |event| {
+        let mut bar = bar.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Progress { stage, done, total } if reporter.shows_progress() => {
+                if bar.as_ref().is_none_or(|(shown, _)| shown != stage) {
+                    let style =
+                        ProgressStyle::with_template("{msg:12} {bar:30} {percent:>3} % eta {eta}");
+                    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+                    let new = ProgressBar::new(*total).with_style(style).with_message(*stage);
+                    *bar = Some((*stage, new));
+                }
+                let Some((_, shown)) = &*bar else { return };
+                shown.set_position(*done);
+                if done == total {
+                    shown.finish_and_clear();
+                }
+            }
+            Event::Notice(report) => reporter.warn(std::slice::from_ref(*report)),
+            _ => {}
+        }
+    })
 }
 
 pub(crate) fn options(model: &ModelArgs, pictures: &PictureArgs) -> LoadOptions {

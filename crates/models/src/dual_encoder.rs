@@ -5,12 +5,12 @@ use crate::clip_text::ClipText;
 use crate::config::{self, Model, Text};
 use crate::layers::Linear;
 use crate::vit::Vit;
-use crate::weights::{self, Files, Plan, Weights};
+use crate::weights::{self, Files, Formats, Plan, Recorded, Recorder, Weights};
 use crate::{Error, Result};
 use altclip_checkpoint::{Checkpoint, Expected};
 use altclip_report::Report;
 use altclip_tensor::{Backend, Tensor};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Which kind of model a folder holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,7 @@ impl Family {
 /// A checkpoint that holds exactly the tensors that its configuration asks for.
 pub struct Opened {
     checkpoint: Arc<Checkpoint>,
+    formats: Arc<Formats>,
     config: Model,
     expected: Vec<Expected>,
     warnings: Vec<Report>,
@@ -86,9 +87,33 @@ impl Opened {
                 Err(error) => problems.push(error.into()),
             }
         }
-        let opened =
-            Self { checkpoint: Arc::new(checkpoint), config: resolved.model, expected, warnings };
+        let checkpoint = Arc::new(checkpoint);
+        let (formats, config) = (Arc::default(), resolved.model);
+        let opened = Self { checkpoint, formats, config, expected, warnings };
         Ok((opened, problems))
+    }
+
+    /// The same with matrices that are not to be kept in the backend's own format. In a packed model
+    /// file that was decided before.
+    #[must_use]
+    pub fn with_formats(mut self, formats: Formats) -> Self {
+        self.formats = Arc::new(formats);
+        self
+    }
+
+    fn files(&self) -> Files {
+        Files { checkpoint: self.checkpoint.clone(), formats: self.formats.clone() }
+    }
+
+    /// Prepares every weight of both towers and hands all of them out with their names. `progress` is
+    /// told how many numbers each has.
+    ///
+    /// # Errors
+    /// As [`Opened::text_encoder`].
+    pub fn record(&self, backend: &dyn Backend, progress: &dyn Fn(u64)) -> Result<Vec<Recorded>> {
+        let recorder = Recorder { files: self.files(), progress, recorded: Mutex::default() };
+        ask_for_all(&Weights::new(backend, &recorder), &self.config)?;
+        Ok(recorder.recorded.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The sizes of the model.
@@ -136,7 +161,7 @@ impl Opened {
     /// # Errors
     /// A weight cannot be read or is not finite.
     pub fn text_encoder(&self, backend: &dyn Backend) -> Result<TextEncoder> {
-        TextEncoder::new(&Weights::new(backend, &Files(self.checkpoint.clone())), &self.config)
+        TextEncoder::new(&Weights::new(backend, &self.files()), &self.config)
     }
 
     /// Prepares the image encoder. The weights of the other tower are not touched.
@@ -144,20 +169,25 @@ impl Opened {
     /// # Errors
     /// As [`Opened::text_encoder`]; [`Error::NoTower`] for a text encoder alone.
     pub fn image_encoder(&self, backend: &dyn Backend) -> Result<ImageEncoder> {
-        ImageEncoder::new(&Weights::new(backend, &Files(self.checkpoint.clone())), &self.config)
+        ImageEncoder::new(&Weights::new(backend, &self.files()), &self.config)
     }
 }
 
 /// The tensors that a model of these sizes consists of.
 fn plan(checkpoint: &Checkpoint, config: &Model) -> Result<Vec<Expected>> {
     let plan = Plan::for_checkpoint(checkpoint);
-    let weights = Weights::new(&plan, &plan);
-    TextEncoder::new(&weights, config)?;
+    ask_for_all(&Weights::new(&plan, &plan), config)?;
+    Ok(plan.into_expected())
+}
+
+/// Asks for each weight of the model once.
+fn ask_for_all(weights: &Weights<'_>, config: &Model) -> Result<()> {
+    TextEncoder::new(weights, config)?;
     if config.vision.is_some() {
-        ImageEncoder::new(&weights, config)?;
+        ImageEncoder::new(weights, config)?;
         weights.scalar("logit_scale")?;
     }
-    Ok(plan.into_expected())
+    Ok(())
 }
 
 /// The text tower of one of the families.

@@ -5,10 +5,14 @@
 //! never written twice.
 
 use crate::{Error, Result};
-use altclip_checkpoint::{Checkpoint, Expected};
+use altclip_checkpoint::{Checkpoint, Expected, MatrixFormat};
 use altclip_report::{Diagnose, Report};
-use altclip_tensor::{Backend, Op, RowSource, Storage, Tensor, Weight, WeightKind};
+use altclip_tensor::{
+    Backend, Format, Op, Packed, PackedBf16, PackedI8, RowSource, Storage, Tensor, Weight,
+    WeightBytes, WeightKind,
+};
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,6 +26,39 @@ pub trait Source {
 
     /// Whether an optional tensor is there.
     fn has(&self, name: &str) -> bool;
+
+    /// How the matrix of these tensors, their names joined with `+`, is to be kept, where that is
+    /// not the backend's own choice.
+    fn format(&self, joined: &str) -> Option<Format> {
+        let _ = joined;
+        None
+    }
+
+    /// The same matrix as it was packed before, if it was.
+    ///
+    /// # Errors
+    /// It is damaged.
+    fn packed(&self, joined: &str) -> Result<Option<Packed>> {
+        let _ = joined;
+        Ok(None)
+    }
+
+    /// Is told of each weight that a backend has prepared.
+    fn prepared(&self, prepared: Prepared<'_>) {
+        let _ = prepared;
+    }
+}
+
+/// A weight that a model asked for, and what the backend made of it.
+pub struct Prepared<'a> {
+    /// What it is used for.
+    pub kind: WeightKind,
+    /// The tensors that it consists of.
+    pub names: &'a [String],
+    /// The shape of each.
+    pub shape: &'a [usize],
+    /// The prepared weight.
+    pub weight: &'a Weight,
 }
 
 /// One level of the dotted path of names, on its way to a backend.
@@ -84,19 +121,54 @@ impl<'a> Weights<'a> {
     }
 
     fn prepare(&self, kind: WeightKind, names: &[String], shape: &[usize]) -> Result<Weight> {
-        let sources = names.iter().map(|name| self.source.rows(&self.name(name), shape));
+        let names: Vec<String> = names.iter().map(|name| self.name(name)).collect();
+        let sources = names.iter().map(|name| self.source.rows(name, shape));
         let mut sources = sources.collect::<Result<Vec<_>>>()?;
-        let source = match (sources.len(), sources.pop()) {
+        let mut source = match (sources.len(), sources.pop()) {
             (1, Some(only)) => only,
             (_, last) => {
                 Arc::new(Stacked::new(sources.into_iter().chain(last).collect(), shape.len() == 1))
             }
         };
-        Ok(self.backend.weight(kind, source)?)
+        if matches!(kind, WeightKind::Matrix | WeightKind::Edge) {
+            let joined = names.join("+");
+            let (packed, format) = (self.source.packed(&joined)?, self.source.format(&joined));
+            if packed.is_some() || format.is_some() {
+                source = Arc::new(Chosen { rows: source, format, packed });
+            }
+        }
+        let weight = self.backend.weight(kind, source)?;
+        self.source.prepared(Prepared { kind, names: &names, shape, weight: &weight });
+        Ok(weight)
     }
 
     fn name(&self, part: &str) -> String {
         if self.path.is_empty() { part.to_owned() } else { format!("{}.{part}", self.path) }
+    }
+}
+
+/// A matrix whose form was chosen elsewhere.
+struct Chosen {
+    rows: Arc<dyn RowSource>,
+    format: Option<Format>,
+    packed: Option<Packed>,
+}
+
+impl RowSource for Chosen {
+    fn shape(&self) -> [usize; 2] {
+        self.rows.shape()
+    }
+
+    fn read_rows(&self, rows: Range<usize>, out: &mut [f32]) -> std::result::Result<(), Report> {
+        self.rows.read_rows(rows, out)
+    }
+
+    fn format(&self) -> Option<Format> {
+        self.format.clone()
+    }
+
+    fn packed(&self) -> std::result::Result<Option<Packed>, Report> {
+        Ok(self.packed.clone())
     }
 }
 
@@ -145,20 +217,105 @@ impl RowSource for Stacked {
     }
 }
 
-/// The tensors of a checkpoint.
-pub struct Files(pub Arc<Checkpoint>);
+/// Formats of matrices by the names of their tensors, joined with `+`.
+pub type Formats = BTreeMap<String, Format>;
+
+/// The tensors of a checkpoint: of a model folder, or of a packed model file.
+#[derive(Clone)]
+pub struct Files {
+    /// The weight files.
+    pub checkpoint: Arc<Checkpoint>,
+    /// Matrices of a folder that are not to be kept in the backend's own format.
+    pub formats: Arc<Formats>,
+}
 
 impl Source for Files {
     fn rows(&self, name: &str, shape: &[usize]) -> Result<Arc<dyn RowSource>> {
         Ok(Arc::new(FileRows {
-            checkpoint: self.0.clone(),
+            checkpoint: self.checkpoint.clone(),
             name: name.to_owned(),
             shape: shape.to_vec(),
         }))
     }
 
     fn has(&self, name: &str) -> bool {
-        self.0.shape(name).is_some()
+        self.checkpoint.shape(name).is_some()
+    }
+
+    fn format(&self, joined: &str) -> Option<Format> {
+        match self.checkpoint.packed_info() {
+            // What is not packed in such a file was left in f32 on purpose.
+            Some(_) => Some(Format::F32),
+            None => self.formats.get(joined).cloned(),
+        }
+    }
+
+    fn packed(&self, joined: &str) -> Result<Option<Packed>> {
+        let Some(matrix) = self.checkpoint.packed_matrix(joined)? else { return Ok(None) };
+        let (n, k) = (matrix.n, matrix.k);
+        let bytes = WeightBytes::Shared(Arc::new(matrix.bytes));
+        let packed = match matrix.format {
+            MatrixFormat::Int8 => {
+                let smoothing = matrix.smoothing.map(Arc::from);
+                let (scales, sums) = (&matrix.scales, &matrix.sums);
+                PackedI8::from_bytes(n, k, bytes, scales, sums, smoothing).map(Packed::Int8)
+            }
+            _ => PackedBf16::from_bytes(n, k, bytes).map(Packed::Bf16),
+        };
+        match packed {
+            Ok(packed) => Ok(Some(packed)),
+            Err(_) => Err(Error::Checkpoint(altclip_checkpoint::Error::Packed {
+                file: self.checkpoint.files().first().map(|f| f.path.clone()).unwrap_or_default(),
+                what: "a matrix is not of the size of its shape",
+                found: joined.to_owned(),
+            })),
+        }
+    }
+}
+
+/// A weight that was prepared, for a packed model file.
+pub struct Recorded {
+    /// What it is used for.
+    pub kind: WeightKind,
+    /// The tensors that it consists of.
+    pub names: Vec<String>,
+    /// The shape of each.
+    pub shape: Vec<usize>,
+    /// The prepared weight.
+    pub weight: Weight,
+}
+
+/// Files that keep every weight that is prepared from them.
+pub(crate) struct Recorder<'a> {
+    pub(crate) files: Files,
+    pub(crate) progress: &'a dyn Fn(u64),
+    pub(crate) recorded: Mutex<Vec<Recorded>>,
+}
+
+impl Source for Recorder<'_> {
+    fn rows(&self, name: &str, shape: &[usize]) -> Result<Arc<dyn RowSource>> {
+        self.files.rows(name, shape)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.files.has(name)
+    }
+
+    fn format(&self, joined: &str) -> Option<Format> {
+        self.files.format(joined)
+    }
+
+    fn packed(&self, joined: &str) -> Result<Option<Packed>> {
+        self.files.packed(joined)
+    }
+
+    fn prepared(&self, prepared: Prepared<'_>) {
+        let Prepared { kind, names, shape, weight } = prepared;
+        let numbers = names.len() as u64 * shape.iter().map(|&d| d as u64).product::<u64>();
+        let (names, shape, weight) = (names.to_vec(), shape.to_vec(), weight.clone());
+        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        recorded.push(Recorded { kind, names, shape, weight });
+        (self.progress)(numbers);
     }
 }
 

@@ -63,9 +63,12 @@ codes! {
     E2105 4 "a tensor does not have the sealed checksum";
     E2106 4 "the file is not a weight file";
     E2107 7 "a weight file changed while it was in use";
+    E2108 4 "not a packed model file, or one of another version";
+    E2109 2 "a packed model file has one precision";
     W2120 0 "two weight files are present; one is used";
     W2121 0 "training keys are ignored";
     W2122 0 "two files of the model disagree; one is obeyed";
+    W2123 0 "the cache of packed weights is not used or was made again";
     E2201 4 "a pickle names something outside the list of allowed names";
     E2202 4 "a pickle is over a limit";
     E2203 4 "a zip archive is damaged or not as PyTorch writes it";

@@ -82,8 +82,31 @@ fn as_token(value: &Value) -> Option<AddedToken> {
     }
 }
 
+/// Every file that may be asked for.
+pub const FILES: [&str; 7] = [
+    tokenizer_json::FILE,
+    sentencepiece::FILE,
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+];
+
+/// Gives a file by its name, `None` if there is none.
+pub type Lookup<'a> = &'a dyn Fn(&str) -> Result<Option<Vec<u8>>, Error>;
+
+/// A file of whatever holds them, and a note that it was used.
+fn read(files: Lookup<'_>, name: &str, used: &mut Vec<PathBuf>) -> Result<Option<Vec<u8>>, Error> {
+    let found = files(name)?;
+    if found.is_some() {
+        used.push(name.into());
+    }
+    Ok(found)
+}
+
 /// A file of the folder, `None` if there is none.
-fn read(folder: &Path, name: &str, used: &mut Vec<PathBuf>) -> Result<Option<Vec<u8>>, Error> {
+fn read_file(folder: &Path, name: &str) -> Result<Option<Vec<u8>>, Error> {
     let path = folder.join(name);
     let failed = |source| Error::Read { path: path.clone(), source };
     let mut file = match File::open(&path) {
@@ -106,12 +129,11 @@ fn read(folder: &Path, name: &str, used: &mut Vec<PathBuf>) -> Result<Option<Vec
     if bytes.len() > MAX_FILE_BYTES {
         return Err(too_large(bytes.len()));
     }
-    used.push(path);
     Ok(Some(bytes))
 }
 
 fn settings_file(
-    folder: &Path,
+    folder: Lookup<'_>,
     name: &'static str,
     used: &mut Vec<PathBuf>,
 ) -> Result<Value, Error> {
@@ -121,7 +143,14 @@ fn settings_file(
     }
 }
 
-pub(crate) fn open(folder: &Path) -> Result<Tokenizer, Error> {
+pub(crate) fn open_folder(folder: &Path) -> Result<Tokenizer, Error> {
+    let mut tokenizer = open(&|name| read_file(folder, name), folder)?;
+    tokenizer.source_files.iter_mut().for_each(|file| *file = folder.join(&file));
+    Ok(tokenizer)
+}
+
+/// The tokenizer of these files; `place` is where they are, for messages.
+pub(crate) fn open(folder: Lookup<'_>, place: &Path) -> Result<Tokenizer, Error> {
     let mut used = Vec::new();
     let mut settings_used = Vec::new();
     let settings = Settings {
@@ -139,7 +168,7 @@ pub(crate) fn open(folder: &Path) -> Result<Tokenizer, Error> {
     {
         Inner::Library(Box::new(Library::from_vocab_and_merges(&vocab, &merges)?))
     } else {
-        return Err(Error::Missing { folder: folder.to_owned() });
+        return Err(Error::Missing { folder: place.to_owned() });
     };
     used.extend(settings_used);
     Ok(finish(inner, &settings, used))

@@ -33,7 +33,7 @@ mod trie;
 mod unigram;
 
 pub use error::Error;
-pub use folder::MAX_FILE_BYTES;
+pub use folder::{FILES, Lookup, MAX_FILE_BYTES};
 pub use pieces::{MAX_PIECE_BYTES, MAX_PIECES};
 pub use text::{MAX_TEXT_BYTES, check_size, from_utf8};
 
@@ -114,7 +114,16 @@ impl Tokenizer {
     /// [`Error::Missing`] if there is none, [`Error::Read`] if a file cannot be read, otherwise as
     /// [`Tokenizer::from_tokenizer_json`].
     pub fn from_dir(dir: &Path) -> Result<Self, Error> {
-        folder::open(dir)
+        folder::open_folder(dir)
+    }
+
+    /// The same from files that `files` gives by their names, of [`FILES`]; `place` is where they are,
+    /// for messages.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_dir`], and those of `files`.
+    pub fn from_files(place: &Path, files: Lookup<'_>) -> Result<Self, Error> {
+        folder::open(files, place)
     }
 
     /// The tokenizer of a tokenizer.json.

@@ -58,10 +58,14 @@ impl Golden {
     pub(crate) fn load_with(&self, threads: usize) -> Model {
         let mut options = LoadOptions::default();
         options.threads = threads;
+        self.load_from(self.dir.path(), options)
+    }
+
+    /// The model of a folder or packed file, with pictures as the golden values had them.
+    pub(crate) fn load_from(&self, path: &Path, mut options: LoadOptions) -> Model {
         // The golden pictures went to the image processor with their alpha, which it puts on white.
         options.decode.alpha = altclip::image::Alpha::CompositeWhite;
-        Model::load(self.dir.path(), &options)
-            .unwrap_or_else(|error| panic!("{}: {error:?}", self.name))
+        Model::load(path, &options).unwrap_or_else(|error| panic!("{}: {error:?}", self.name))
     }
 
     /// The texts, picture files and prompts of the golden values, in the order of their rows.

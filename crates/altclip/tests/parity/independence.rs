@@ -153,7 +153,7 @@ fn the_layout_of_the_files_changes_no_bit() {
 pub(crate) struct Entry<'b> {
     pub(crate) name: String,
     dtype: String,
-    shape: Vec<usize>,
+    pub(crate) shape: Vec<usize>,
     pub(crate) bytes: std::borrow::Cow<'b, [u8]>,
 }
 

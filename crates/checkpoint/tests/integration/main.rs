@@ -11,6 +11,7 @@ mod hostile_pickle;
 mod hostile_safetensors;
 mod mutated;
 mod oracle;
+mod packed;
 mod reading;
 mod traced;
 

@@ -4,6 +4,7 @@ use crate::args::Info;
 use crate::failure::{Failure, as_json};
 use crate::model;
 use crate::output::Out;
+use altclip::checkpoint::{MatrixFormat, PackedInfo};
 use altclip::models::config::{self, Text};
 use altclip::tensor::Activation;
 use altclip::{Inspection, languages};
@@ -54,15 +55,42 @@ fn describe(inspection: &Inspection, name: &str) -> Value {
         "parameters_stored": stored,
         "dtype": dtype,
         "files": files.collect::<Vec<_>>(),
+        "packed": checkpoint.packed_info().map(packed),
         "conflicts": reports(&inspection.warnings),
         "problems": reports(&inspection.problems),
     })
+}
+
+/// What a packed model file says of itself.
+pub(super) fn packed(info: &PackedInfo) -> Value {
+    let (in_bf16, work_in_bf16) = info.share(MatrixFormat::Bf16);
+    json!({
+        "version": info.version,
+        "precision": info.precision,
+        "fingerprint": info.fingerprint,
+        "matrices": info.matrices.len(),
+        "matrices_in_bf16": in_bf16,
+        "work_in_bf16": work_in_bf16,
+    })
+}
+
+/// The same as a sentence.
+pub(super) fn packed_line(packed: &Value) -> String {
+    format!(
+        "{}, version {}, {} of {} products in bf16, {:.1} % of the work",
+        packed["precision"].as_str().unwrap_or(""),
+        packed["version"].as_str().unwrap_or(""),
+        packed["matrices_in_bf16"],
+        packed["matrices"],
+        100.0 * packed["work_in_bf16"].as_f64().unwrap_or(0.0),
+    )
 }
 
 fn format_name(format: altclip::checkpoint::Format) -> &'static str {
     match format {
         altclip::checkpoint::Format::Safetensors => "safetensors",
         altclip::checkpoint::Format::PickleZip => "pytorch",
+        altclip::checkpoint::Format::Packed => "altclip",
         _ => "other",
     }
 }
@@ -149,6 +177,11 @@ fn print(out: &mut Out, described: &Value) -> Result<(), Failure> {
             file["path"].as_str().unwrap_or(""),
             file["format"].as_str().unwrap_or("")
         ))?;
+    }
+    let packed = &described["packed"];
+    if packed.is_object() {
+        out.line(format!("packed      {}", packed_line(packed)))?;
+        out.line(format!("fingerprint {}", packed["fingerprint"].as_str().unwrap_or("")))?;
     }
     for (heading, field) in [("conflict", "conflicts"), ("problem", "problems")] {
         for report in described[field].as_array().into_iter().flatten() {

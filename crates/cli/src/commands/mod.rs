@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod classify;
+pub(crate) mod convert;
 pub(crate) mod doctor;
 pub(crate) mod download;
 mod dump;

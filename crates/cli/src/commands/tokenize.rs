@@ -11,7 +11,7 @@ use altclip_report::{Diagnose, Report, quote};
 use serde_json::json;
 
 pub(crate) fn run(args: &Tokenize, _: Reporter) -> Result<(), Failure> {
-    let tokenizer = Tokenizer::from_dir(&model::folder(&args.model)?)?;
+    let tokenizer = altclip::tokenizer_in(&model::folder(&args.model)?)?;
     let (mut out, mut tally) = (Out::new(), Tally::default());
     for text in &args.texts {
         let input = inputs::text(text);

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 
 /// Rows of the contract without a row here, and why.
 const ABSENT: &[(&str, &str)] = &[
-    ("CK13", "sealed models come with `fsck --seal`"),
     ("CK15", "files that change while a server runs come with the server"),
     ("TX2", "lone surrogates exist in Python's strings only"),
     ("IM17", "the command line takes no raw tensors"),
@@ -19,7 +18,6 @@ const ELSEWHERE: &[(Code, &str)] = &[
     (Code::E2003, "needs a hub: crates/hub"),
     (Code::E2005, "needs a hub: crates/hub"),
     (Code::E2009, "needs a hub: crates/hub"),
-    (Code::E2105, "sealed models come later"),
     (Code::E2107, "a file that changes in use: crates/checkpoint"),
     (Code::W2121, "training keys: crates/checkpoint"),
     (Code::W2122, "tests/contract/info.rs"),

@@ -15,6 +15,7 @@ mod coverage;
 mod faults;
 mod image;
 mod mutation;
+mod packed;
 mod pickle;
 mod row;
 mod text;
@@ -31,7 +32,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 fn rows() -> Vec<Row> {
     // The slowest first.
     let slow = [command_line::rows(), image::rows(), text::rows(), tokenizer::rows()];
-    let fast = [pickle::rows(), config::rows(), checkpoint::rows()];
+    let fast = [pickle::rows(), config::rows(), checkpoint::rows(), packed::rows()];
     slow.into_iter().chain(fast).flatten().collect()
 }
 

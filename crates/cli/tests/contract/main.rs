@@ -283,6 +283,7 @@ fn every_command_has_help_with_an_example() {
         "info",
         "download",
         "doctor",
+        "convert",
         "completions",
     ];
     for command in commands {
@@ -292,6 +293,142 @@ fn every_command_has_help_with_an_example() {
         assert!(altclip(["completions", shell]).ok().text().contains("altclip"), "{shell}");
     }
     assert_eq!(altclip(["completions", "bash"]).with_reader_that_leaves().status, Some(0));
+}
+
+/// A converted copy of a folder's model, in the folder.
+fn converted(folder: &Folder, precision: &str) -> String {
+    let out = folder.path("model.altclip").to_string_lossy().into_owned();
+    let (model, precision) = (model(folder), ["--precision", precision]);
+    let args = ["convert", "--model", &model, "--out", &out, "--overwrite", "--json"];
+    let row = &altclip(args.iter().chain(&precision)).ok().rows()[0];
+    assert_eq!(row["bytes"].as_u64(), Some(std::fs::metadata(&out).unwrap().len()));
+    assert_eq!((&row["packed"]["precision"], &row["out"]), (&precision[1].into(), &(*out).into()));
+    out
+}
+
+#[test]
+fn a_packed_file_serves_every_command() {
+    let folder = Folder::new("alt_l");
+    let (rings, checks) = (picture("rings.png"), picture("checks.png"));
+    for precision in ["bf16", "int8"] {
+        let (from, file) = (model(&folder), converted(&folder, precision));
+        let pixels = folder.path("x.npy").to_string_lossy().into_owned();
+        let with = |model: &str, args: &[&str]| {
+            let model = ["--model", model, "--json"];
+            altclip(args.iter().chain(&model)).ok().text().to_string()
+        };
+        let precise = ["--precision", precision, "--no-cache"];
+        for args in [
+            &["embed", "--text", "一只猫", "--image", &rings][..],
+            &["classify", "--label", "猫", "--label", "a dog", &rings, &checks],
+            &["similarity", "--text", "一只猫", "--text", "a dog"],
+        ] {
+            let expected = with(&from, &[args, &precise].concat());
+            assert_eq!(with(&file, args), expected, "{args:?}");
+            assert_eq!(with(&file, &[args, &precise].concat()), expected, "{args:?}");
+        }
+        assert_eq!(with(&file, &["tokenize", "一只猫"]), with(&from, &["tokenize", "一只猫"]));
+        let preprocess = ["preprocess", &rings, "--out", &pixels, "--overwrite"];
+        assert_eq!(with(&file, &preprocess), with(&from, &preprocess));
+
+        let info = &altclip(["info", "--model", &file, "--json"]).ok().rows()[0];
+        let of_folder = &altclip(["info", "--model", &from, "--json"]).ok().rows()[0];
+        for field in ["family", "sizes", "parameters"] {
+            assert_eq!(info[field], of_folder[field], "{field}");
+        }
+        assert_eq!(info["files"][0]["format"], "altclip");
+        assert_eq!(
+            (&info["packed"]["precision"], &info["packed"]["version"]),
+            (&precision.into(), &"1".into())
+        );
+        assert_eq!(info["packed"]["fingerprint"].as_str().unwrap().len(), 32);
+        assert!(of_folder["packed"].is_null());
+        assert!(altclip(["info", "--model", &file]).ok().text().contains("products in bf16"));
+        let rows = altclip(["doctor", "--model", &file, "--full", "--json"]).ok().rows();
+        assert!(rows.iter().all(|row| row["ok"] == true), "{rows:?}");
+    }
+}
+
+#[test]
+fn convert_refuses_what_would_be_lost() {
+    let folder = Folder::new("alt_l");
+    let (from, file) = (model(&folder), converted(&folder, "int8"));
+    let before = std::fs::read(&file).unwrap();
+    let convert = |model: &str, out: &str| {
+        altclip(["convert", "--model", model, "--precision", "int8", "--out", out]).go()
+    };
+    let weights = folder.path("model.safetensors").to_string_lossy().into_owned();
+    let other = folder.path("other.altclip").to_string_lossy().into_owned();
+    for (outcome, code) in [
+        (convert(&from, &file), "E1003"),
+        (convert(&from, &weights), "E1001"),
+        (convert(&file, &other), "E1001"),
+        (
+            altclip(["convert", "--model", &from, "--precision", "f32", "--out", &other]).go(),
+            "E1001",
+        ),
+    ] {
+        assert_eq!(outcome.status, Some(2), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains(code), "{}", outcome.stderr);
+    }
+    assert!(std::fs::read(&file).unwrap() == before && !folder.path("other.altclip").exists());
+}
+
+#[test]
+fn the_cache_is_where_the_variables_say() {
+    let folder = Folder::new("alt_l");
+    let home = tempfile::tempdir().unwrap();
+    let files =
+        |dir: &str| std::fs::read_dir(home.path().join(dir)).map_or(0, |dir| dir.flatten().count());
+    let model = model(&folder);
+    let embed =
+        || altclip(["embed", "--model", &model, "--text", "a", "--precision", "int8", "--json"]);
+    let at_home = |run: support::child::Run| run.env("HOME", home.path());
+    let without = |run: support::child::Run| run.without_env("ALTCLIP_CACHE");
+    let first = at_home(without(embed())).without_env("XDG_CACHE_HOME").ok();
+    assert_eq!(files(".cache/altclip"), 1);
+    at_home(without(embed())).env("XDG_CACHE_HOME", home.path().join("xdg")).ok();
+    assert_eq!(files("xdg/altclip"), 1);
+    let again = at_home(embed()).env("ALTCLIP_CACHE", home.path().join("own")).ok();
+    assert_eq!((files("own"), again.text()), (1, first.text()));
+
+    let elsewhere = home.path().join("none");
+    let args =
+        ["embed", "--model", &model, "--text", "a", "--precision", "int8", "--json", "--no-cache"];
+    assert_eq!(altclip(args).env("ALTCLIP_CACHE", &elsewhere).ok().text(), first.text());
+    assert!(!elsewhere.exists());
+}
+
+#[test]
+fn a_killed_conversion_leaves_the_old_file_or_the_new_one() {
+    let folder = Folder::new("alt_l");
+    let (from, file) = (model(&folder), converted(&folder, "int8"));
+    let answer = |file: &str| {
+        altclip(["embed", "--model", file, "--text", "a", "--json"]).ok().text().to_string()
+    };
+    let old = answer(&file);
+    for delay_us in (0..20_000).step_by(500) {
+        let mut child = std::process::Command::new(support::child::ALTCLIP)
+            .args([
+                "convert",
+                "--model",
+                &from,
+                "--precision",
+                "int8",
+                "--overwrite",
+                "--out",
+                &file,
+            ])
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_micros(delay_us));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let rows = altclip(["info", "--model", &file, "--json"]).ok().rows();
+        assert_eq!(rows[0]["packed"]["precision"], "int8");
+    }
+    assert_eq!(answer(&file), old);
 }
 
 #[test]

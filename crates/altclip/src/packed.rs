@@ -1,0 +1,293 @@
+//! Packed model files: made from a folder, opened as a model, kept as a cache.
+//!
+//! The folder stays the source of truth. A cache has the name of the folder's path, so that a changed
+//! model takes the place of its old cache, and the fingerprint of what it was made from inside. It is
+//! only ever replaced by a rename, so that whoever has the old file mapped keeps it whole.
+
+use crate::model::{small_file, tokenizer_of};
+use crate::{Error, Event, LoadOptions, Result};
+use altclip_checkpoint::{
+    Checkpoint, Identity, MatrixFormat, MatrixToWrite, PackedInfo, PackedModel, TensorData,
+    TensorToWrite, write_packed,
+};
+use altclip_models::Opened;
+use altclip_models::weights::Recorded;
+use altclip_report::{Code, Diagnose, Report};
+use altclip_tensor::{CpuBackend, Packed, Precision, WeightKind};
+use altclip_tokenizer::Tokenizer;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Raised when the same folder would be packed to other bytes.
+const PACKING: &str = "altclip packing 1";
+/// Settings files beside those of the tokenizer.
+const SETTINGS: [&str; 2] = ["config.json", "preprocessor_config.json"];
+
+/// What a conversion made.
+#[derive(Clone, Debug)]
+pub struct Converted {
+    /// Length of the file.
+    pub bytes: u64,
+    /// What the file says of itself.
+    pub info: PackedInfo,
+}
+
+/// A model as it was opened: its weights, and its tokenizer.
+pub(crate) struct Parts {
+    pub(crate) opened: Opened,
+    pub(crate) tokenizer: Tokenizer,
+}
+
+impl Parts {
+    /// Opens a model folder.
+    pub(crate) fn of_folder(dir: &Path, options: &LoadOptions) -> Result<Self> {
+        let checkpoint = Checkpoint::open(dir)?;
+        let config = small_file(dir, &checkpoint, "config.json")?;
+        let opened = Opened::open(checkpoint, &config, options.allow_extra_keys)?
+            .with_formats(formats(options));
+        Ok(Self { opened, tokenizer: Tokenizer::from_dir(dir)? })
+    }
+
+    /// Opens a packed model file.
+    pub(crate) fn of_file(path: &Path, options: &LoadOptions) -> Result<Self> {
+        let mut checkpoint = Checkpoint::open_packed(path)?;
+        checkpoint.set_threads(options.threads);
+        let config = small_file(path, &checkpoint, "config.json")?;
+        let tokenizer = tokenizer_of(path, &checkpoint)?;
+        let opened = Opened::open(checkpoint, &config, options.allow_extra_keys)?;
+        Ok(Self { opened, tokenizer })
+    }
+
+    /// Opens the cache of a folder, which is made first where there is none that holds.
+    pub(crate) fn of_cache(dir: &Path, cache: &Path, options: &LoadOptions) -> Result<Self> {
+        let path = cache_path(dir, cache, options.precision);
+        let fingerprint = fingerprint(dir, options)?;
+        let again = "it is made again from the model folder";
+        match Self::of_file(&path, options) {
+            Ok(parts) if holds(&parts.opened, &fingerprint, options) => return Ok(parts),
+            Ok(_) => {}
+            Err(_) if !path.exists() => {}
+            Err(error) => warn(options, &path, &error.report(), again),
+        }
+        let parts = Self::of_folder(dir, options)?;
+        sweep(cache);
+        let made = std::fs::create_dir_all(cache)
+            .map_err(|source| altclip_checkpoint::Error::Write { path: cache.to_owned(), source })
+            .map_err(Error::from)
+            .and_then(|()| write(&parts, dir, &fingerprint, options, &path))
+            .and_then(|_| Self::of_file(&path, options));
+        match made {
+            Ok(packed) => Ok(packed),
+            // A cache is a convenience: what is wrong with it alone does not stop the model.
+            Err(error) if is_about(&error, &path) || is_about(&error, cache) => {
+                warn(options, &path, &error.report(), "the weights are packed in memory");
+                Ok(parts)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Removes what killed processes left in a cache folder: parts that nobody wrote to for a day.
+fn sweep(cache: &Path) {
+    let is_old = |entry: &std::fs::DirEntry| {
+        let part = entry.file_name().to_string_lossy().ends_with(".altclip.part");
+        let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+        part && age.is_some_and(|age| age.as_secs() > 24 * 60 * 60)
+    };
+    for entry in std::fs::read_dir(cache).into_iter().flatten().flatten().filter(is_old) {
+        // Whoever comes next tries again.
+        let _ = std::fs::remove_file(entry.path());
+    }
+}
+
+fn formats(options: &LoadOptions) -> altclip_models::weights::Formats {
+    match options.precision {
+        Precision::Int8 => options.formats.clone(),
+        _ => Default::default(),
+    }
+}
+
+fn holds(opened: &Opened, fingerprint: &str, options: &LoadOptions) -> bool {
+    opened.checkpoint().packed_info().is_some_and(|info| {
+        info.fingerprint == fingerprint && info.precision == options.precision.name()
+    })
+}
+
+fn is_about(error: &Error, path: &Path) -> bool {
+    let place = error.report().place;
+    place.is_some_and(|place| place.starts_with(&*path.to_string_lossy()))
+}
+
+/// Tells the observer that a cache is not used.
+pub(crate) fn warn(options: &LoadOptions, cache: &Path, reason: &Report, next: &str) {
+    let report = Report::new(Code::W2123, "cache", format!("{}; {next}", reason.message))
+        .place(cache.display().to_string())
+        .help("name another folder with ALTCLIP_CACHE or use --no-cache if this comes again");
+    options.observer.tell(&Event::Notice(&report));
+}
+
+/// Where the packed weights of a folder are kept.
+pub(crate) fn cache_path(dir: &Path, cache: &Path, precision: Precision) -> PathBuf {
+    let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    let name = Identity::new(&dir.to_string_lossy()).finish();
+    cache.join(format!("{name}-{precision}.altclip"))
+}
+
+/// What the packed weights of a folder depend on, from names, sizes, times and headers.
+fn fingerprint(dir: &Path, options: &LoadOptions) -> Result<String> {
+    let mut identity = Identity::new(PACKING);
+    identity.add_weights(dir)?;
+    for name in SETTINGS.iter().chain(&altclip_tokenizer::FILES) {
+        identity.add_file(dir, name)?;
+    }
+    identity.add_text(options.precision.name());
+    // A folder that is refused without the flag is not to be served from a cache made with it.
+    identity.add_text(if options.allow_extra_keys { "extra keys" } else { "" });
+    for (joined, format) in &formats(options) {
+        identity.add_text(joined);
+        identity.add_text(&format!("{format:?}"));
+    }
+    Ok(identity.finish())
+}
+
+/// Packs a model folder into one file, which [`crate::Model::load`] opens.
+///
+/// The precision is that of the options; their formats hold for single matrices. The file is written
+/// beside `out` and renamed when it is complete.
+///
+/// # Errors
+/// As [`crate::Model::load`]; [`Error::Precision`] for f32, which is not packed; a file that cannot be
+/// written.
+pub fn convert(dir: &Path, options: &LoadOptions, out: &Path) -> Result<Converted> {
+    if options.precision == Precision::F32 {
+        return Err(Error::Precision {
+            file: out.to_owned(),
+            found: "f32".into(),
+            expected: "bf16 or int8".into(),
+        });
+    }
+    let fingerprint = fingerprint(dir, options)?;
+    let parts = Parts::of_folder(dir, options)?;
+    if parts.opened.config().vision.is_some() {
+        crate::preprocessor(dir)?;
+    }
+    let bytes = write(&parts, dir, &fingerprint, options, out)?;
+    let packed = Checkpoint::open_packed(out)?;
+    let lost = || altclip_checkpoint::Error::Changed { file: out.to_owned() };
+    Ok(Converted { bytes, info: packed.packed_info().ok_or_else(lost)?.clone() })
+}
+
+/// Prepares every weight of a folder and writes the file.
+fn write(
+    parts: &Parts,
+    dir: &Path,
+    fingerprint: &str,
+    options: &LoadOptions,
+    out: &Path,
+) -> Result<u64> {
+    let Parts { opened, tokenizer } = parts;
+    let backend = CpuBackend::new(options.threads).with_precision(options.precision);
+    let (total, done) = (opened.parameters(), std::cell::Cell::new(0));
+    let weights = opened.record(&backend, &|numbers| {
+        done.set(done.get() + numbers);
+        let event = Event::Progress { stage: "packing", done: done.get(), total };
+        options.observer.tell(&event);
+    })?;
+    let checkpoint = opened.checkpoint();
+    let files = files(dir, tokenizer)?;
+    let fault = RefCell::new(None);
+    let model = PackedModel {
+        precision: options.precision.name().to_owned(),
+        fingerprint: fingerprint.to_owned(),
+        matrices: weights.iter().filter_map(|weight| matrix(&backend, weight)).collect(),
+        tensors: plain_names(&backend, &weights)
+            .into_iter()
+            .filter_map(|name| plain(checkpoint, name, &fault))
+            .collect(),
+        files: files.iter().map(|(name, bytes)| (name.clone(), bytes.as_slice())).collect(),
+    };
+    let written = write_packed(out, model, &mut |done, total| {
+        options.observer.tell(&Event::Progress { stage: "writing", done, total });
+    });
+    match fault.into_inner() {
+        Some(error) => Err(Error::from(error)),
+        None => Ok(written?),
+    }
+}
+
+/// The small files that make a folder complete.
+fn files(dir: &Path, tokenizer: &Tokenizer) -> Result<Vec<(String, Vec<u8>)>> {
+    let used = tokenizer.source_files().iter().filter_map(|path| path.file_name()?.to_str());
+    let present = SETTINGS.into_iter().filter(|name| dir.join(name).exists());
+    let read = |name: &str| {
+        let path = dir.join(name);
+        let bytes = std::fs::read(&path)
+            .map_err(|source| altclip_checkpoint::Error::Io { path, source })?;
+        Ok((name.to_owned(), bytes))
+    };
+    present.chain(used).map(read).collect()
+}
+
+fn is_matrix(weight: &Recorded) -> bool {
+    matches!(weight.kind, WeightKind::Matrix | WeightKind::Edge)
+}
+
+fn matrix<'w>(backend: &CpuBackend, weight: &'w Recorded) -> Option<MatrixToWrite<'w>> {
+    if !is_matrix(weight) {
+        return None;
+    }
+    let plain = MatrixToWrite {
+        names: weight.names.clone(),
+        shape: weight.shape.clone(),
+        format: MatrixFormat::F32,
+        bytes: &[],
+        scales: &[],
+        sums: &[],
+        smoothing: None,
+    };
+    Some(match backend.packed(&weight.weight) {
+        None => plain,
+        Some(Packed::Bf16(packed)) => {
+            MatrixToWrite { format: MatrixFormat::Bf16, bytes: packed.bytes().as_slice(), ..plain }
+        }
+        Some(Packed::Int8(packed)) => MatrixToWrite {
+            format: MatrixFormat::Int8,
+            bytes: packed.bytes().as_slice(),
+            scales: packed.scales(),
+            sums: packed.sums(),
+            smoothing: packed.smoothing().map(|factors| &**factors),
+            ..plain
+        },
+    })
+}
+
+/// The tensors that are stored with the bits of the source.
+fn plain_names<'w>(backend: &CpuBackend, weights: &'w [Recorded]) -> BTreeSet<&'w str> {
+    let plain = weights
+        .iter()
+        .filter(|weight| !is_matrix(weight) || backend.packed(&weight.weight).is_none());
+    plain.flat_map(|weight| weight.names.iter().map(String::as_str)).collect()
+}
+
+fn plain<'c>(
+    checkpoint: &'c Checkpoint,
+    name: &'c str,
+    fault: &'c RefCell<Option<altclip_checkpoint::Error>>,
+) -> Option<TensorToWrite<'c>> {
+    let info = checkpoint.get(name)?;
+    let copy = move |out: &mut dyn std::io::Write| {
+        checkpoint.copy_bytes(name, out).unwrap_or_else(|error| {
+            // The writer knows errors of the output only; this one is about the source.
+            fault.replace(Some(error));
+            Err(std::io::ErrorKind::InvalidData.into())
+        })
+    };
+    Some(TensorToWrite {
+        name: name.to_owned(),
+        dtype: info.dtype,
+        shape: info.shape.clone(),
+        data: TensorData::Stream(Box::new(copy)),
+    })
+}
