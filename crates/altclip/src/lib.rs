@@ -8,6 +8,7 @@ mod languages;
 mod model;
 mod observer;
 mod packed;
+pub mod samples;
 
 pub use embeddings::{Classified, Embeddings, Label};
 pub use error::{Error, Kind};

@@ -37,9 +37,12 @@ pub struct LoadOptions {
     /// What the towers compute in. A packed model file has its own precision; f32, the default, then
     /// means that one.
     pub precision: Precision,
-    /// Matrices that are kept in another format than int8 gives them, by the names of their tensors,
-    /// joined with `+`.
+    /// With int8: matrices that are kept in another format, by the names of their tensors, joined
+    /// with `+`. Empty: found by running the model on samples (see [`LoadOptions::calibration`]).
     pub formats: Formats,
+    /// With int8: pictures that the model is tried on, to find which products bear 8 bits, and to
+    /// smooth outliers. Empty: pictures made by formula, and no smoothing.
+    pub calibration: Vec<PathBuf>,
     /// The folder where packed weights of model folders are kept, for precisions other than f32.
     pub cache: Option<PathBuf>,
     /// Is told of progress and late warnings.
@@ -55,6 +58,7 @@ impl Default for LoadOptions {
             decode: DecodeOptions::default(),
             precision: Precision::F32,
             formats: Formats::new(),
+            calibration: Vec::new(),
             cache: None,
             observer: Observer::default(),
         }

@@ -5,22 +5,25 @@
 //! only ever replaced by a rename, so that whoever has the old file mapped keeps it whole.
 
 use crate::model::{small_file, tokenizer_of};
+use crate::samples;
 use crate::{Error, Event, LoadOptions, Result};
 use altclip_checkpoint::{
     Checkpoint, Identity, MatrixFormat, MatrixToWrite, PackedInfo, PackedModel, TensorData,
     TensorToWrite, write_packed,
 };
 use altclip_models::Opened;
-use altclip_models::weights::Recorded;
+use altclip_models::calibrate::Samples;
+use altclip_models::weights::{Formats, Recorded};
 use altclip_report::{Code, Diagnose, Report};
 use altclip_tensor::{CpuBackend, Packed, Precision, WeightKind};
 use altclip_tokenizer::Tokenizer;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Raised when the same folder would be packed to other bytes.
-const PACKING: &str = "altclip packing 1";
+const PACKING: &str = "altclip packing 2";
 /// Settings files beside those of the tokenizer.
 const SETTINGS: [&str; 2] = ["config.json", "preprocessor_config.json"];
 
@@ -44,9 +47,15 @@ impl Parts {
     pub(crate) fn of_folder(dir: &Path, options: &LoadOptions) -> Result<Self> {
         let checkpoint = Checkpoint::open(dir)?;
         let config = small_file(dir, &checkpoint, "config.json")?;
-        let opened = Opened::open(checkpoint, &config, options.allow_extra_keys)?
-            .with_formats(formats(options));
-        Ok(Self { opened, tokenizer: Tokenizer::from_dir(dir)? })
+        let opened = Opened::open(checkpoint, &config, options.allow_extra_keys)?;
+        let tokenizer = Tokenizer::from_dir(dir)?;
+        let formats = match options.precision {
+            Precision::Int8 if options.formats.is_empty() => {
+                calibrated(dir, &opened, &tokenizer, options)?
+            }
+            _ => formats(options),
+        };
+        Ok(Self { opened: opened.with_formats(formats), tokenizer })
     }
 
     /// Opens a packed model file.
@@ -89,6 +98,45 @@ impl Parts {
     }
 }
 
+/// Pictures made by formula that a model is tried on.
+const PICTURES: usize = 4;
+
+/// Runs the model on samples, and finds which products do not bear 8 bits.
+fn calibrated(
+    dir: &Path,
+    opened: &Opened,
+    tokenizer: &Tokenizer,
+    options: &LoadOptions,
+) -> Result<Formats> {
+    let encode = |text: &&str| Ok(tokenizer.encode(text, options.max_length)?);
+    let encodings = samples::SENTENCES.iter().map(encode).collect::<Result<Vec<_>>>()?;
+    let texts: Vec<&[u32]> = encodings.iter().map(|e| e.input_ids.as_slice()).collect();
+    let pixels = match opened.config().vision {
+        None => Vec::new(),
+        Some(_) => {
+            let open = |path: &PathBuf| {
+                let bytes = altclip_image::read_file(path, &options.decode)?;
+                Ok(altclip_image::decode(&bytes, &options.decode)?)
+            };
+            let pictures = match options.calibration.as_slice() {
+                [] => samples::pictures(PICTURES)?,
+                paths => paths.iter().map(open).collect::<Result<Vec<_>>>()?,
+            };
+            samples::pixels(&pictures, &crate::preprocessor(dir)?)?
+        }
+    };
+    let samples =
+        Samples { texts: &texts, pixels: &pixels, smoothing: !options.calibration.is_empty() };
+    let total = opened.matrices() as u64;
+    let done = AtomicU64::new(0);
+    let backend = CpuBackend::new(options.threads);
+    let findings = opened.calibrate(&backend, &samples, &|| {
+        let done = 1 + done.fetch_add(1, Ordering::Relaxed);
+        options.observer.tell(&Event::Progress { stage: "calibrating", done, total });
+    })?;
+    Ok(altclip_models::calibrate::formats(&findings))
+}
+
 /// Removes what killed processes left in a cache folder: parts that nobody wrote to for a day.
 fn sweep(cache: &Path) {
     let is_old = |entry: &std::fs::DirEntry| {
@@ -102,7 +150,7 @@ fn sweep(cache: &Path) {
     }
 }
 
-fn formats(options: &LoadOptions) -> altclip_models::weights::Formats {
+fn formats(options: &LoadOptions) -> Formats {
     match options.precision {
         Precision::Int8 => options.formats.clone(),
         _ => Default::default(),
@@ -145,6 +193,9 @@ fn fingerprint(dir: &Path, options: &LoadOptions) -> Result<String> {
     identity.add_text(options.precision.name());
     // A folder that is refused without the flag is not to be served from a cache made with it.
     identity.add_text(if options.allow_extra_keys { "extra keys" } else { "" });
+    for path in &options.calibration {
+        identity.add_text(&path.to_string_lossy());
+    }
     for (joined, format) in &formats(options) {
         identity.add_text(joined);
         identity.add_text(&format!("{format:?}"));

@@ -75,7 +75,8 @@ HF_HUB_DOWNLOAD_TIMEOUT, HF_HUB_DISABLE_PROGRESS_BARS.")]
     /// Whether this machine and a model folder are in order
     #[command(after_help = "Example:
   altclip doctor
-  altclip doctor --model BAAI/AltCLIP --full")]
+  altclip doctor --model BAAI/AltCLIP --full
+  altclip doctor --model BAAI/AltCLIP --accuracy --images photos/")]
     Doctor(Doctor),
     /// A model folder to one packed file that starts at once
     #[command(after_help = "Example:
@@ -325,6 +326,9 @@ pub(crate) struct Convert {
     /// Numeric format of the packed weights
     #[arg(long, value_enum)]
     pub(crate) precision: PackedPrecision,
+    /// Pictures of yours, or a folder of them: int8 is fitted to them, outliers are smoothed
+    #[arg(long, value_name = "DIR")]
+    pub(crate) calibrate: Option<PathBuf>,
     /// The file to write
     #[arg(long, value_name = "FILE.altclip")]
     pub(crate) out: PathBuf,
@@ -457,6 +461,12 @@ pub(crate) struct Doctor {
     /// Read every weight and check that it is finite
     #[arg(long)]
     pub(crate) full: bool,
+    /// Compare bf16 and int8 with f32, on --images or on pictures made by formula
+    #[arg(long)]
+    pub(crate) accuracy: bool,
+    /// Pictures, or a folder of them, for --accuracy
+    #[arg(long, value_name = "DIR", requires = "accuracy")]
+    pub(crate) images: Option<PathBuf>,
     /// One JSON object
     #[arg(long)]
     pub(crate) json: bool,

@@ -1,6 +1,6 @@
 //! Which model a command means: a folder, or a hub id in the cache.
 
-use crate::args::{Alpha, ModelArgs, PictureArgs, Precision, RunArgs};
+use crate::args::{Alpha, ModelArgs, PictureArgs, RunArgs};
 use crate::failure::{Failure, Reporter};
 use altclip::hub::{Hub, HubConfig, RepoId};
 use altclip::image::{DecodeOptions, Limits};
@@ -59,7 +59,6 @@ pub(crate) fn load(args: &RunArgs, reporter: Reporter) -> Result<Model, Failure>
     if let Some(threads) = args.threads {
         options.threads = usize::from(threads);
     }
-    options.precision = precision(args.precision);
     if !args.no_cache {
         options.cache = cache_folder(|name| std::env::var_os(name));
     }
@@ -67,14 +66,6 @@ pub(crate) fn load(args: &RunArgs, reporter: Reporter) -> Result<Model, Failure>
     let model = Model::load(&folder(&args.model)?, &options)?;
     reporter.warn(model.warnings());
     Ok(model)
-}
-
-pub(crate) fn precision(args: Precision) -> altclip::tensor::Precision {
-    match args {
-        Precision::F32 => altclip::tensor::Precision::F32,
-        Precision::Bf16 => altclip::tensor::Precision::Bf16,
-        Precision::Int8 => altclip::tensor::Precision::Int8,
-    }
 }
 
 /// Where packed weights are kept: `ALTCLIP_CACHE`, else the user's cache folder.

@@ -101,7 +101,7 @@ impl Opened {
         self
     }
 
-    fn files(&self) -> Files {
+    pub(crate) fn files(&self) -> Files {
         Files { checkpoint: self.checkpoint.clone(), formats: self.formats.clone() }
     }
 

@@ -13,6 +13,7 @@
 
 pub mod alt_clip;
 pub mod bert;
+pub mod calibrate;
 pub mod clip_text;
 pub mod config;
 mod dual_encoder;

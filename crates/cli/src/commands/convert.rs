@@ -4,11 +4,12 @@ use super::info::{packed, packed_line};
 use crate::args::{Convert, PackedPrecision};
 use crate::failure::{Failure, Reporter};
 use crate::output::Out;
-use crate::{model, npy};
+use crate::{inputs, model, npy};
 use altclip::LoadOptions;
 use altclip::tensor::Precision;
 use altclip_report::{Code, Report, quote};
 use serde_json::json;
+use std::path::{Path, PathBuf};
 
 pub(crate) fn run(args: &Convert, reporter: Reporter) -> Result<(), Failure> {
     let shown = args.out.to_string_lossy();
@@ -44,6 +45,9 @@ pub(crate) fn run(args: &Convert, reporter: Reporter) -> Result<(), Failure> {
         options.threads = usize::from(threads);
     }
     options.observer = model::observer(reporter);
+    if let Some(dir) = &args.calibrate {
+        options.calibration = calibration(dir, options.precision)?;
+    }
     let converted = altclip::convert(&dir, &options, &args.out)?;
     let packed = packed(&converted.info);
     let mut out = Out::new();
@@ -54,4 +58,41 @@ pub(crate) fn run(args: &Convert, reporter: Reporter) -> Result<(), Failure> {
         out.line(format!("{shown}: {megabytes:.1} MB, {}", packed_line(&packed)))?;
     }
     out.flush()
+}
+
+/// Pictures of a folder are many and much alike; so many tell enough.
+const CALIBRATION_PICTURES: usize = 32;
+
+/// The first pictures of a folder that can be decoded.
+fn calibration(dir: &Path, precision: Precision) -> Result<Vec<PathBuf>, Failure> {
+    let refused = |got: &str, expected: &str, help: &str| {
+        Failure::one(
+            Report::new(Code::E1001, "usage", "there is nothing to calibrate with")
+                .place(format!("--calibrate {}", quote(&dir.to_string_lossy())))
+                .got(got)
+                .expected(expected)
+                .help(help),
+        )
+    };
+    if precision != Precision::Int8 {
+        return Err(refused("--precision bf16", "--precision int8", "only int8 is calibrated"));
+    }
+    let options = altclip::image::DecodeOptions::default();
+    let decodes = |path: &PathBuf| {
+        let bytes = altclip::image::read_file(path, &options);
+        bytes.and_then(|bytes| altclip::image::decode(&bytes, &options)).is_ok()
+    };
+    let paths = inputs::images(dir).into_iter().filter_map(|input| match input {
+        inputs::Input::Image { path, .. } => path.ok(),
+        inputs::Input::Text { .. } => None,
+    });
+    let paths: Vec<PathBuf> = paths.filter(decodes).take(CALIBRATION_PICTURES).collect();
+    if paths.is_empty() {
+        return Err(refused(
+            "no picture that can be decoded",
+            "a folder of pictures",
+            "name another folder",
+        ));
+    }
+    Ok(paths)
 }

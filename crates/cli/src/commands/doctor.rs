@@ -15,6 +15,14 @@ use std::path::Path;
 struct Check {
     name: &'static str,
     found: Result<String, Vec<Report>>,
+    /// The same as numbers, where there are some.
+    numbers: Option<serde_json::Value>,
+}
+
+impl Check {
+    fn new(name: &'static str, found: Result<String, Vec<Report>>) -> Self {
+        Self { name, found, numbers: None }
+    }
 }
 
 pub(crate) fn run(args: &Doctor) -> Result<(), Failure> {
@@ -30,6 +38,7 @@ pub(crate) fn run(args: &Doctor) -> Result<(), Failure> {
                 "check": check.name,
                 "ok": check.found.is_ok(),
                 "found": check.found.as_ref().ok(),
+                "numbers": check.numbers,
                 "problems": check.found.as_ref().err().map(|reports| reports.iter().map(as_json).collect::<Vec<_>>()),
             }))?;
             continue;
@@ -53,15 +62,15 @@ fn cpu() -> Check {
         Some(notice) => format!("{} ({notice})", altclip::tensor::CpuBackend::new(1).isa()),
         None => altclip::tensor::CpuBackend::new(1).isa().to_string(),
     };
-    Check { name: "kernels", found: Ok(found) }
+    Check::new("kernels", Ok(found))
 }
 
 fn threads() -> Check {
-    Check { name: "threads", found: Ok(LoadOptions::default().threads.to_string()) }
+    Check::new("threads", Ok(LoadOptions::default().threads.to_string()))
 }
 
 fn pictures() -> Check {
-    Check { name: "pictures", found: Ok("JPEG PNG WebP GIF BMP TIFF PNM".into()) }
+    Check::new("pictures", Ok("JPEG PNG WebP GIF BMP TIFF PNM".into()))
 }
 
 fn folder(args: &Doctor, dir: &Path) -> Vec<Check> {
@@ -71,19 +80,19 @@ fn folder(args: &Doctor, dir: &Path) -> Vec<Check> {
     );
     let model = match Model::load(dir, &options) {
         Ok(model) => model,
-        Err(error) => return vec![Check { name: "model", found: Err(error.reports()) }],
+        Err(error) => return vec![Check::new("model", Err(error.reports()))],
     };
     let opened = model.opened();
-    let mut checks = vec![Check {
-        name: "model",
-        found: Ok(format!(
+    let mut checks = vec![Check::new(
+        "model",
+        Ok(format!(
             "{}, {:.1} million parameters",
             opened.family().name(),
             opened.parameters() as f64 / 1e6
         )),
-    }];
+    )];
     for warning in model.warnings() {
-        checks.push(Check { name: "notice", found: Ok(warning.to_string()) });
+        checks.push(Check::new("notice", Ok(warning.to_string())));
     }
     checks.push(text(&model));
     if opened.config().vision.is_some() {
@@ -92,7 +101,23 @@ fn folder(args: &Doctor, dir: &Path) -> Vec<Check> {
     if args.full {
         checks.push(weights(&model));
     }
+    if args.accuracy {
+        checks.extend(accuracy(dir, &options, args.images.as_deref()));
+    }
     checks
+}
+
+/// How far the reduced precisions are from f32.
+fn accuracy(dir: &Path, options: &LoadOptions, images: Option<&Path>) -> Vec<Check> {
+    match super::accuracy::compare(dir, options, images) {
+        Err(reports) => vec![Check::new("accuracy", Err(reports))],
+        Ok(rows) => (rows.iter())
+            .map(|row| Check {
+                numbers: Some(row.as_json()),
+                ..Check::new("accuracy", Ok(row.shown()))
+            })
+            .collect(),
+    }
 }
 
 /// The same text alone and in a batch must give the same bits.
@@ -106,7 +131,7 @@ fn text(model: &Model) -> Check {
         let (both, one) = (model.encode_text(&texts), model.encode_text(&texts[1..]));
         same_bits(both.map_err(|e| e.reports())?.row(1), one.map_err(|e| e.reports())?.row(0))
     });
-    Check { name: "text tower", found }
+    Check::new("text tower", found)
 }
 
 fn image(model: &Model) -> Check {
@@ -123,7 +148,7 @@ fn image(model: &Model) -> Check {
     let found = run()
         .map_err(|error| error.reports())
         .and_then(|(both, one)| same_bits(both.row(1), one.row(0)));
-    Check { name: "image tower", found }
+    Check::new("image tower", found)
 }
 
 fn same_bits(in_batch: &[f32], alone: &[f32]) -> Result<String, Vec<Report>> {
@@ -154,7 +179,7 @@ fn weights(model: &Model) -> Check {
     } else {
         Err(problems)
     };
-    Check { name: "weights", found }
+    Check::new("weights", found)
 }
 
 fn not_finite(checkpoint: &Checkpoint, name: &str, found: NonFinite) -> altclip::checkpoint::Error {

@@ -1,5 +1,6 @@
 //! One file for each command: arguments to rows.
 
+mod accuracy;
 pub(crate) mod bench;
 pub(crate) mod classify;
 pub(crate) mod convert;

@@ -6,8 +6,8 @@ mod reduced;
 mod weights;
 
 use crate::{
-    Backend, Error, Grads, Lookup, Op, Packed, Precision, Result, RowSource, Saved, Segments,
-    Tensor, Weight, WeightKind,
+    Backend, Error, Format, Grads, Lookup, Op, Packed, Precision, Result, RowSource, Saved,
+    Segments, Tensor, Weight, WeightKind,
 };
 use altclip_kernels::{AttentionBf16, AttentionF32, GemmF32, Isa, Kernels, PackedF32, Pool};
 use buffers::{Buffer, Buffers, TileBuffer};
@@ -62,6 +62,31 @@ impl CpuBackend {
             Matrix::F32(_) => None,
             Matrix::Reduced(packed) => Some(packed),
         }
+    }
+
+    /// An f32 matrix in another format.
+    ///
+    /// # Errors
+    /// [`Error::ForeignHandle`] for anything else.
+    pub fn repacked(&self, weight: &Weight, format: Format) -> Result<Weight> {
+        let source = Arc::new(Repacked { packed: weight.clone(), format });
+        source.matrix()?;
+        self.weight(WeightKind::Matrix, source)
+    }
+
+    /// The largest magnitude in each of the `K` columns of an f32 matrix `[N, K]`.
+    ///
+    /// # Errors
+    /// As [`CpuBackend::repacked`].
+    pub fn column_maxima(&self, weight: &Weight) -> Result<Vec<f32>> {
+        let source = Repacked { packed: weight.clone(), format: Format::F32 };
+        let packed = source.matrix()?;
+        let (mut row, mut maxima) = (vec![0.0; packed.k()], vec![0.0f32; packed.k()]);
+        for n in 0..packed.n() {
+            packed.unpack_row(n, &mut row);
+            maxima.iter_mut().zip(&row).for_each(|(max, w)| *max = max.max(w.abs()));
+        }
+        Ok(maxima)
     }
 
     /// The kernels and threads, for measurements.
@@ -402,6 +427,43 @@ impl Backend for CpuBackend {
 
     fn backward(&self, op: &Op, saved: &Saved, grad: &Tensor) -> Result<Grads> {
         self.gradients(op, saved, grad)
+    }
+}
+
+/// A packed f32 matrix as a source of rows.
+struct Repacked {
+    packed: Weight,
+    format: Format,
+}
+
+impl Repacked {
+    fn matrix(&self) -> Result<&PackedF32> {
+        match stored::<Matrix>("repack", "weight", &self.packed)? {
+            Matrix::F32(packed) => Ok(packed),
+            Matrix::Reduced(_) => Err(Error::ForeignHandle { op: "repack", what: "weight" }),
+        }
+    }
+}
+
+impl RowSource for Repacked {
+    fn shape(&self) -> [usize; 2] {
+        [self.packed.rows(), self.packed.cols()]
+    }
+
+    fn read_rows(
+        &self,
+        rows: std::ops::Range<usize>,
+        out: &mut [f32],
+    ) -> std::result::Result<(), altclip_report::Report> {
+        let packed = self.matrix().map_err(|error| altclip_report::Diagnose::report(&error))?;
+        for (row, out) in rows.zip(out.chunks_exact_mut(packed.k().max(1))) {
+            packed.unpack_row(row, out);
+        }
+        Ok(())
+    }
+
+    fn format(&self) -> Option<Format> {
+        Some(self.format.clone())
     }
 }
 
