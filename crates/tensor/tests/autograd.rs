@@ -47,8 +47,12 @@ impl Chain {
             .map(|w| backend.weight(WeightKind::Vector, Arc::new(Numbers(w.clone()))).unwrap())
             .collect();
         let x = backend.tensor(ROWS, COLS, &self.x).unwrap();
-        let h = backend.layer_norm(&x, &weights[0], &weights[1], EPS).unwrap();
-        let y = backend.layer_norm(&h, &weights[2], &weights[3], EPS).unwrap();
+        let norm = |x: &Tensor, weight: &Weight, bias: &Weight| {
+            let (x, weight, bias) = (x.clone(), weight.clone(), bias.clone());
+            backend.forward(&Op::LayerNorm { x, weight, bias, eps: EPS, compact: false }).unwrap()
+        };
+        let h = norm(&x, &weights[0], &weights[1]);
+        let y = norm(&h, &weights[2], &weights[3]);
         let y = backend.forward(&Op::Add { a: y, b: x.clone() }).unwrap();
         (x, weights, y)
     }

@@ -48,7 +48,7 @@ pub(crate) fn run(args: &Bench) -> Result<(), Failure> {
 
 /// What is measured: random weights, or a model of the user's.
 enum Subject {
-    Random { config: Config, backend: CpuBackend },
+    Random { config: Box<Config>, backend: CpuBackend },
     Loaded(Box<Model>),
 }
 
@@ -65,7 +65,7 @@ impl Subject {
             )?)));
         }
         Ok(Subject::Random {
-            config: Config::preset(args.arch.name())?,
+            config: Box::new(Config::preset(args.arch.name())?),
             backend: CpuBackend::new(threads).with_precision(args.precision.into()),
         })
     }
@@ -113,7 +113,7 @@ impl Subject {
             }
             Subject::Loaded(model) => {
                 loaded = model.text_encoder()?;
-                &*loaded
+                &loaded
             }
         };
         let (lengths, tokens): (Vec<usize>, _) = match &args.lengths {
