@@ -40,8 +40,8 @@ pub struct LoadOptions {
     /// With int8: matrices that are kept in another format, by the names of their tensors, joined
     /// with `+`. Empty: found by running the model on samples (see [`LoadOptions::calibration`]).
     pub formats: Formats,
-    /// With int8: pictures that the model is tried on, to find which products bear 8 bits, and to
-    /// smooth outliers. Empty: pictures made by formula, and no smoothing.
+    /// With int8: pictures that the model is tried on, to find which products bear 8 bits and how
+    /// far outliers are to be smoothed. Empty: pictures made by formula.
     pub calibration: Vec<PathBuf>,
     /// The folder where packed weights of model folders are kept, for precisions other than f32.
     pub cache: Option<PathBuf>,

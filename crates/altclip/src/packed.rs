@@ -125,8 +125,7 @@ fn calibrated(
             samples::pixels(&pictures, &crate::preprocessor(dir)?)?
         }
     };
-    let samples =
-        Samples { texts: &texts, pixels: &pixels, smoothing: !options.calibration.is_empty() };
+    let samples = Samples { texts: &texts, pixels: &pixels };
     let total = opened.matrices() as u64;
     let done = AtomicU64::new(0);
     let backend = CpuBackend::new(options.threads);

@@ -1,8 +1,9 @@
 //! Which matrices bear 8 bits: measured on activations, one product at a time.
 //!
 //! A model runs in f32 on samples. At each matrix inside a tower the product is also computed in
-//! 8 bits, from the same inputs; where that is more than 2 % away the matrix stays `bf16`. With
-//! smoothing, outliers of the inputs may move into the weight, where that is nearer.
+//! 8 bits, from the same inputs; where that is more than 2 % away the matrix stays `bf16`. Outliers of
+//! the inputs move into the weight where that is nearer: a trained tower has a few channels far from
+//! the others, which would leave few steps of 8 bits for the rest.
 //!
 //! # Source
 //! Smoothing: Xiao et al., SmoothQuant, arXiv 2211.10438, equation 4 with alpha 0.5.
@@ -26,8 +27,6 @@ pub struct Samples<'a> {
     pub texts: &'a [&'a [u32]],
     /// Pixel values, one picture after the other.
     pub pixels: &'a [f32],
-    /// Whether the samples are such that smoothing may be fitted to them.
-    pub smoothing: bool,
 }
 
 /// What was found at one matrix.
@@ -65,8 +64,7 @@ impl Opened {
         let mut findings = BTreeMap::new();
         let mut measure = |run: &dyn Fn(&Weights<'_>, &Probe<'_>) -> Result<()>| {
             let names = Names { files: self.files(), names: Mutex::default() };
-            let probe =
-                Probe { backend, names: &names, samples, progress, found: Mutex::default() };
+            let probe = Probe { backend, names: &names, progress, found: Mutex::default() };
             run(&Weights::new(backend, &names), &probe)?;
             findings.extend(probe.found.into_inner().unwrap_or_else(PoisonError::into_inner));
             Ok::<(), crate::Error>(())
@@ -125,7 +123,6 @@ impl Source for Names {
 struct Probe<'a> {
     backend: &'a CpuBackend,
     names: &'a Names,
-    samples: &'a Samples<'a>,
     progress: &'a (dyn Fn() + Sync),
     found: Mutex<BTreeMap<String, Finding>>,
 }
@@ -143,12 +140,10 @@ impl Probe<'_> {
             Ok(Finding { error, format })
         };
         let mut best = error(Format::Int8(None))?;
-        if self.samples.smoothing {
-            let smoothed = error(Format::Int8(Some(self.smoothing(x, weight)?)))?;
-            // A tie goes to the simpler form; a NaN is no improvement.
-            if smoothed.error < 0.9 * best.error {
-                best = smoothed;
-            }
+        let smoothed = error(Format::Int8(Some(self.smoothing(x, weight)?)))?;
+        // A tie goes to the simpler form; a NaN is no improvement.
+        if smoothed.error < 0.9 * best.error {
+            best = smoothed;
         }
         if best.error <= MAX_ERROR {
             return Ok(best);

@@ -131,7 +131,7 @@ fn a_cache_is_made_once_and_again_when_the_model_changes() {
     load(Precision::F32);
     assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 0, "f32 is not kept");
     let (first, heard) = load(Precision::Int8);
-    assert_eq!(heard, "packing writing");
+    assert_eq!(heard, "calibrating packing writing");
     assert_eq!(load(Precision::Int8), (first.clone(), String::new()));
     let file = only_file(cache.path());
 
@@ -139,9 +139,9 @@ fn a_cache_is_made_once_and_again_when_the_model_changes() {
     let weights = golden.dir.path().join("model.safetensors");
     let later = std::time::SystemTime::now() + std::time::Duration::from_secs(5);
     File::options().write(true).open(&weights).unwrap().set_modified(later).unwrap();
-    assert_eq!(load(Precision::Int8), (first, "packing writing".into()));
+    assert_eq!(load(Precision::Int8), (first, "calibrating packing writing".into()));
     golden.copy("alt_l/config_legacy.json", "config.json");
-    assert_eq!(load(Precision::Int8).1, "packing writing");
+    assert_eq!(load(Precision::Int8).1, "calibrating packing writing");
     assert_eq!(only_file(cache.path()), file, "a stale cache is not left behind");
     load(Precision::Bf16);
     assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 2);
@@ -172,7 +172,7 @@ fn a_damaged_cache_is_made_again() {
         damage(at);
         assert_eq!(answers(&load(), &golden), expected, "byte {at}");
         let heard = std::mem::take(&mut *heard.lock().unwrap()).join(" ");
-        assert_eq!(heard, "W2123 packing writing", "byte {at}");
+        assert_eq!(heard, "W2123 calibrating packing writing", "byte {at}");
         assert!(std::fs::read(&path).unwrap() == sound, "byte {at}: the cache is sound again");
     }
     // Damage, a cut and a foreign file while the model is in use.
@@ -240,7 +240,7 @@ fn damage_is_found_in_the_row_that_a_text_uses() {
             assert_eq!(error.report().code.as_str(), "E2105");
         } else {
             assert_eq!(answers(&model, &golden), expected);
-            assert_eq!(heard.lock().unwrap().join(" "), "W2123 packing writing");
+            assert_eq!(heard.lock().unwrap().join(" "), "W2123 calibrating packing writing");
         }
     }
 }
@@ -254,7 +254,7 @@ fn a_cache_that_cannot_be_written_does_not_stop_the_model() {
     let blocked = golden.dir.path().join("config.json").join("cache");
     let (options, heard) = listening(Precision::Int8, &blocked);
     let model = golden.load_from(golden.dir.path(), options);
-    assert_eq!(*heard.lock().unwrap(), ["W2123"]);
+    assert_eq!(*heard.lock().unwrap(), ["calibrating", "W2123"]);
     assert!(model.opened().checkpoint().packed_info().is_none());
     assert_eq!(answers(&model, &golden), expected);
 }
