@@ -1,5 +1,6 @@
 //! A model folder as one object: texts and pictures in, rows of the joint space out.
 
+use crate::distinct::Distinct;
 use crate::{Classified, Embeddings, Error, Result, Templates};
 use altclip_checkpoint::Checkpoint;
 use altclip_image::{DecodeOptions, Preprocessor, Rgb};
@@ -15,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 pub use altclip_models::alt_clip::Conditioning;
 
 /// Texts of one batch have at most this many tokens together, unless one text alone has more.
-const BATCH_TOKENS: usize = 2048;
+pub(crate) const BATCH_TOKENS: usize = 2048;
 /// Pictures of one batch. More would not be faster, only larger.
 const BATCH_PICTURES: usize = 4;
 
@@ -149,15 +150,16 @@ impl Model {
         self.features_of_ids(&ids)
     }
 
-    /// As [`Model::text_features`], from token ids.
+    /// As [`Model::text_features`], from token ids. What occurs several times is computed once.
     pub fn features_of_ids(&self, ids: &[&[u32]]) -> Result<Embeddings> {
         let encoder = self.text_encoder()?;
+        let distinct = Distinct::new(ids);
         let mut numbers = Vec::new();
-        for batch in batches(ids) {
+        for batch in batches(&distinct.texts) {
             let features = encoder.features(&self.backend, batch)?;
             numbers.extend(self.backend.read(&features)?);
         }
-        Embeddings::new(self.width(), numbers)
+        Embeddings::new(self.width(), distinct.scatter(numbers, self.width()))
     }
 
     /// Texts to `text_embeds`, projected and L2-normalised: `[N, E]`.
