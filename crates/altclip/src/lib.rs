@@ -7,12 +7,16 @@ mod error;
 mod labels;
 mod languages;
 mod model;
+mod ordered;
+mod pipeline;
 
 pub use embeddings::{Classified, Embeddings, Label};
 pub use error::{Error, Kind};
 pub use labels::Templates;
 pub use languages::languages;
 pub use model::{Conditioning, Inspection, LoadOptions, Model, inspect, preprocessor};
+pub use ordered::{Ordered, Panicked};
+pub use pipeline::{ImageTower, Picture, PictureOptions, Pictures, TextRow, Texts};
 
 pub use altclip_checkpoint as checkpoint;
 pub use altclip_hub as hub;

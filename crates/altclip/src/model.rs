@@ -52,7 +52,7 @@ impl Default for LoadOptions {
 /// threads.
 pub struct Model {
     opened: Opened,
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
     dir: PathBuf,
     options: LoadOptions,
     backend: CpuBackend,
@@ -75,7 +75,7 @@ impl Model {
         warnings.extend(check_vocabulary(&tokenizer, &opened)?);
         Ok(Self {
             opened,
-            tokenizer,
+            tokenizer: Arc::new(tokenizer),
             dir: dir.to_owned(),
             backend: CpuBackend::new(options.threads).with_precision(options.precision),
             options: options.clone(),
@@ -98,6 +98,16 @@ impl Model {
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
+    }
+
+    /// The tokenizer for threads that outlive a borrow.
+    pub(crate) fn shared_tokenizer(&self) -> Arc<Tokenizer> {
+        Arc::clone(&self.tokenizer)
+    }
+
+    /// How the model was loaded.
+    pub fn options(&self) -> &LoadOptions {
+        &self.options
     }
 
     /// What executes the model.

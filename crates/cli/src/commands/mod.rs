@@ -6,6 +6,7 @@ pub(crate) mod doctor;
 pub(crate) mod download;
 mod dump;
 pub(crate) mod embed;
+mod end_to_end;
 pub(crate) mod info;
 pub(crate) mod preprocess;
 pub(crate) mod similarity;
