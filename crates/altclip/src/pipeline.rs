@@ -10,7 +10,7 @@
 
 use crate::ordered::{Ordered, Panicked};
 use crate::{Embeddings, Error, Model, Result};
-use altclip_image::{DecodeOptions, Preprocessor};
+use altclip_image::{DecodeOptions, Preprocessor, decode_and_preprocess};
 use altclip_models::ImageEncoder;
 use altclip_tensor::{Backend, Ops};
 use altclip_tokenizer::Encoding;
@@ -96,36 +96,15 @@ pub struct Pictures<'m> {
 
 impl<'m> Pictures<'m> {
     /// Starts to read `sources`. Nothing is encoded before the first row is asked for.
-    pub fn new(
-        backend: &'m dyn Backend,
-        tower: ImageTower,
-        sources: impl Iterator<Item: Into<Picture> + Send + 'static> + Send + 'static,
-        options: &PictureOptions,
-    ) -> Self {
-        let prepare = Prepare { tower: Arc::clone(&tower), decode: options.decode.clone() };
-        Self::with(backend, tower, sources, options, move |picture, out| prepare.run(picture, out))
-    }
-
-    fn with<S: Into<Picture> + Send + 'static>(
+    pub fn new<S: Into<Picture> + Send + 'static>(
         backend: &'m dyn Backend,
         tower: ImageTower,
         sources: impl Iterator<Item = S> + Send + 'static,
         options: &PictureOptions,
-        prepare: impl Fn(Picture, &mut [f32]) -> Result<()> + Send + Sync + 'static,
     ) -> Self {
-        let (height, width) = tower.1.output_size();
-        let (spare, numbers) = (Spare::default(), 3 * height * width);
-        let free = spare.clone();
-        let work = move |source: S| {
-            let mut values = free.take(numbers);
-            match prepare(source.into(), &mut values) {
-                Ok(()) => Ok(values),
-                Err(error) => {
-                    free.give_back(values);
-                    Err(error)
-                }
-            }
-        };
+        let prepare = Prepare::new(&tower, &options.decode);
+        let spare = prepare.spare.clone();
+        let work = move |source: S| prepare.run(source.into());
         Self {
             backend,
             tower,
@@ -201,15 +180,28 @@ impl Iterator for Pictures<'_> {
 struct Prepare {
     tower: ImageTower,
     decode: DecodeOptions,
+    spare: Spare,
 }
 
 impl Prepare {
-    fn run(&self, picture: Picture, out: &mut [f32]) -> Result<()> {
+    fn new(tower: &ImageTower, decode: &DecodeOptions) -> Self {
+        Self { tower: Arc::clone(tower), decode: decode.clone(), spare: Spare::default() }
+    }
+
+    fn run(&self, picture: Picture) -> Result<Vec<f32>> {
         let bytes = match picture {
             Picture::File(path) => altclip_image::read_file(&path, &self.decode)?,
             Picture::Bytes(bytes) => bytes,
         };
-        Ok(altclip_image::decode_and_preprocess(&bytes, &self.decode, &self.tower.1, out)?)
+        let (height, width) = self.tower.1.output_size();
+        let mut out = self.spare.take(3 * height * width);
+        match decode_and_preprocess(&bytes, &self.decode, &self.tower.1, &mut out) {
+            Ok(()) => Ok(out),
+            Err(error) => {
+                self.spare.give_back(out);
+                Err(error.into())
+            }
+        }
     }
 }
 

@@ -7,4 +7,5 @@
 mod controls;
 mod golden;
 mod independence;
+mod pipeline;
 mod stages;
