@@ -8,6 +8,7 @@
 //! What is wrong with one item is that item's result. Rows have the same bits whatever they are batched
 //! with.
 
+use crate::model::{BATCH_PICTURES, BATCH_TOKENS};
 use crate::ordered::{Ordered, Panicked};
 use crate::{Embeddings, Error, Model, Result};
 use altclip_image::{DecodeOptions, Preprocessor, decode_and_preprocess};
@@ -61,8 +62,8 @@ impl PictureOptions {
     /// The usual options for a backend of `threads` threads: as many decode, but one alone takes turns
     /// with itself.
     pub fn for_threads(threads: usize) -> Self {
-        let batch = BATCH;
-        let threads = if threads > 1 { threads.min(batch) } else { 0 };
+        let batch = BATCH_PICTURES;
+        let threads = if threads > 1 { threads.min(2 * batch) } else { 0 };
         Self { batch, threads, normalize: true, decode: DecodeOptions::default() }
     }
 
@@ -71,9 +72,6 @@ impl PictureOptions {
         2 * self.batch.max(1)
     }
 }
-
-/// Pictures of one batch. More would not be faster, only larger.
-const BATCH: usize = 8;
 
 /// An image tower with its preprocessor.
 pub type ImageTower = Arc<(ImageEncoder, Preprocessor)>;
@@ -258,7 +256,7 @@ impl Texts<'_> {
                 && !distinct.contains(&encoding.input_ids)
             {
                 tokens += encoding.input_ids.len();
-                if tokens > crate::model::BATCH_TOKENS && !distinct.is_empty() {
+                if tokens > BATCH_TOKENS && !distinct.is_empty() {
                     self.carried = Some(next);
                     break;
                 }

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Batches of a round, and those of them on which the encoder runs alone.
-const BATCHES: usize = 8;
-const ALONE: usize = 2;
+const BATCHES: usize = 16;
+const ALONE: usize = 4;
 
 pub(super) fn run(
     subject: &Subject,
