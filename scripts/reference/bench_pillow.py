@@ -1,9 +1,11 @@
 """How fast Pillow prepares JPEG pictures, and how fast we do, for docs/benchmarks.md.
 
     bench_pillow.py make build/bench_pictures
+    bench_pillow.py many build/bench_1000 [--count 1000]
     bench_pillow.py time [--ours target/release/examples/stage_times] [--rounds 7] PICTURE...
 
-`make` writes the pictures: 640 x 480, smooth noise with detail, always the same. `time` prints a JSON
+`make` writes the pictures: 640 x 480, smooth noise with detail, always the same. `many` writes different
+ones, the kinds in turn, a hundred in a folder, for `altclip bench --images`. `time` prints a JSON
 line for each picture, medians in milliseconds on one thread: `lean` is Pillow and numpy alone,
 `processor` transformers' CLIPImageProcessorPil after Pillow's decoding. With `--ours` the Rust example
 runs between the rounds, so that both sides see the same machine. Run it on an idle machine.
@@ -36,9 +38,9 @@ KINDS = [
 RUNS = 20
 
 
-def photo(width=640, height=480):
+def photo(width=640, height=480, seed=2026):
     """A picture with the spectrum of a photograph: noise at eight scales, edges and a flat part."""
-    random = np.random.default_rng(2026)
+    random = np.random.default_rng(seed)
     values = np.zeros((height, width, 3))
     for octave in range(8):
         cells = 3 << octave
@@ -61,6 +63,15 @@ def make(folder):
         path = folder / f"{name}.jpg"
         picture.save(path, quality=quality, subsampling=subsampling, progressive=progressive)
         print(path, path.stat().st_size, "bytes")
+
+
+def many(folder, count):
+    """Write that many different pictures."""
+    for number in range(count):
+        name, quality, subsampling, progressive = KINDS[number % len(KINDS)]
+        path = folder / f"{number // 100:02}" / f"{number:05}_{name}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        photo(seed=number).save(path, quality=quality, subsampling=subsampling, progressive=progressive)
 
 
 def decode(data):
@@ -143,6 +154,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True, dest="command")
     commands.add_parser("make").add_argument("folder", type=pathlib.Path)
+    more = commands.add_parser("many")
+    more.add_argument("folder", type=pathlib.Path)
+    more.add_argument("--count", type=int, default=1000)
     timing = commands.add_parser("time")
     timing.add_argument("--ours")
     timing.add_argument("--rounds", type=int, default=7)
@@ -150,6 +164,8 @@ def main():
     args = parser.parse_args()
     if args.command == "make":
         make(args.folder)
+    elif args.command == "many":
+        many(args.folder, args.count)
     else:
         measure(args)
 

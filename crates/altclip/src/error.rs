@@ -53,6 +53,12 @@ pub enum Error {
         /// Number of the item in the call.
         item: usize,
     },
+    /// A decoder or another worker panicked over one input.
+    #[error("an input could not be prepared: {message}")]
+    Panicked {
+        /// What the panic said.
+        message: String,
+    },
     /// Two sets of embeddings have different width.
     #[error("embeddings of width {found} cannot be compared with width {expected}")]
     Width {
@@ -137,6 +143,10 @@ impl Diagnose for Error {
                 .got("NaN or infinity")
                 .expected("finite numbers")
                 .help("check the weights with: altclip doctor --full"),
+            Error::Panicked { .. } => Report::new(Code::E9001, "input", self.to_string())
+                .got("a panic")
+                .expected("pixel values, token ids or an error")
+                .help("please report this line and the input; the other inputs are not affected"),
             Error::Width { expected, found } => Report::new(Code::E9001, "model", self.to_string())
                 .got(found.to_string())
                 .expected(expected.to_string())

@@ -1,13 +1,16 @@
 #![doc = include_str!("../../../README.md")]
 #![forbid(unsafe_code)]
 
+mod distinct;
 mod embeddings;
 mod error;
 mod labels;
 mod languages;
 mod model;
 mod observer;
+mod ordered;
 mod packed;
+mod pipeline;
 pub mod samples;
 
 pub use embeddings::{Classified, Embeddings, Label};
@@ -18,7 +21,9 @@ pub use model::{
     Conditioning, Inspection, LoadOptions, Model, inspect, preprocessor, tokenizer_in,
 };
 pub use observer::{Event, Observer};
+pub use ordered::{Ordered, Panicked};
 pub use packed::{Converted, convert};
+pub use pipeline::{ImageTower, Picture, PictureOptions, Pictures, TextRow, Texts};
 
 pub use altclip_checkpoint as checkpoint;
 pub use altclip_hub as hub;

@@ -1,5 +1,6 @@
 //! A model folder as one object: texts and pictures in, rows of the joint space out.
 
+use crate::distinct::Distinct;
 use crate::packed::{self, Parts};
 use crate::{Classified, Embeddings, Error, Observer, Result, Templates};
 use altclip_checkpoint::Checkpoint;
@@ -18,9 +19,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 pub use altclip_models::alt_clip::Conditioning;
 
 /// Texts of one batch have at most this many tokens together, unless one text alone has more.
-const BATCH_TOKENS: usize = 2048;
+pub(crate) const BATCH_TOKENS: usize = 2048;
 /// Pictures of one batch. More would not be faster, only larger.
-const BATCH_PICTURES: usize = 4;
+pub(crate) const BATCH_PICTURES: usize = 4;
 
 /// How a model is loaded and used.
 #[derive(Clone, Debug)]
@@ -71,7 +72,7 @@ pub struct Model {
     opened: Opened,
     /// What took the place of a cache that turned out to be damaged.
     repaired: OnceLock<Opened>,
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
     /// The folder or packed model file that was named.
     path: PathBuf,
     options: LoadOptions,
@@ -117,7 +118,7 @@ impl Model {
         Ok(Self {
             opened,
             repaired: OnceLock::new(),
-            tokenizer,
+            tokenizer: Arc::new(tokenizer),
             path: path.to_owned(),
             backend: CpuBackend::new(options.threads).with_precision(options.precision),
             options,
@@ -216,6 +217,16 @@ impl Model {
         &self.tokenizer
     }
 
+    /// The tokenizer for threads that outlive a borrow.
+    pub(crate) fn shared_tokenizer(&self) -> Arc<Tokenizer> {
+        Arc::clone(&self.tokenizer)
+    }
+
+    /// How the model was loaded.
+    pub fn options(&self) -> &LoadOptions {
+        &self.options
+    }
+
     /// What executes the model.
     pub fn backend(&self) -> &CpuBackend {
         &self.backend
@@ -266,16 +277,17 @@ impl Model {
         self.features_of_ids(&ids)
     }
 
-    /// As [`Model::text_features`], from token ids.
+    /// As [`Model::text_features`], from token ids. What occurs several times is computed once.
     pub fn features_of_ids(&self, ids: &[&[u32]]) -> Result<Embeddings> {
+        let distinct = Distinct::new(ids);
         self.recovering(|| {
             let encoder = self.text_encoder()?;
             let mut numbers = Vec::new();
-            for batch in batches(ids) {
+            for batch in batches(&distinct.texts) {
                 let features = encoder.features(&self.backend, batch)?;
                 numbers.extend(self.backend.read(&features)?);
             }
-            Embeddings::new(self.width(), numbers)
+            Embeddings::new(self.width(), distinct.scatter(numbers, self.width()))
         })
     }
 

@@ -70,7 +70,8 @@ HF_HUB_DOWNLOAD_TIMEOUT, HF_HUB_DISABLE_PROGRESS_BARS.")]
     #[command(after_help = "Examples:
   altclip bench
   altclip bench --precision bf16 --batch 8 --json
-  altclip bench --tower text --lengths 5..77 --texts 256 --batch 32")]
+  altclip bench --tower text --lengths 5..77 --texts 256 --batch 32
+  altclip bench --images photos/ --precision bf16 --json")]
     Bench(Bench),
     /// Whether this machine and a model folder are in order
     #[command(after_help = "Example:
@@ -387,9 +388,12 @@ pub(crate) struct Bench {
     /// Numeric format of weights and activations
     #[arg(long, env = "ALTCLIP_PRECISION", value_enum, default_value_t = Precision::F32)]
     pub(crate) precision: Precision,
-    /// Pictures or texts at a time
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
-    pub(crate) batch: usize,
+    /// Pictures or texts at a time [default: 1, or the pipeline's own with --images]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) batch: Option<usize>,
+    /// End to end instead, from the picture files of a folder to rows
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["tower", "tokens", "lengths", "texts"])]
+    pub(crate) images: Option<PathBuf>,
     /// Tokens of each text
     #[arg(long, value_name = "S", default_value_t = 16, value_parser = at_least_one)]
     pub(crate) tokens: usize,
@@ -408,6 +412,11 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
+    /// Items at a time where a tower alone is measured.
+    pub(crate) fn batch(&self) -> usize {
+        self.batch.unwrap_or(1)
+    }
+
     pub(crate) fn threads(&self) -> usize {
         self.threads.map_or_else(|| altclip::LoadOptions::default().threads, usize::from)
     }

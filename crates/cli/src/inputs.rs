@@ -25,6 +25,22 @@ impl Input {
         }
     }
 
+    /// A text, where it can be one.
+    pub(crate) fn text(&self) -> Option<&String> {
+        match self {
+            Input::Text { text, .. } => text.as_ref().ok(),
+            Input::Image { .. } => None,
+        }
+    }
+
+    /// The file of a picture, where it can be one.
+    pub(crate) fn path(&self) -> Option<&PathBuf> {
+        match self {
+            Input::Image { path, .. } => path.as_ref().ok(),
+            Input::Text { .. } => None,
+        }
+    }
+
     pub(crate) fn shown(&self) -> &str {
         match self {
             Input::Text { shown, .. } | Input::Image { shown, .. } => shown,

@@ -90,7 +90,7 @@ impl RowSource for RandomRows {
                 *value = match self.kind {
                     Kind::Uniform(size) => size * unit,
                     Kind::Norm { outliers: true }
-                        if (state >> 20).is_multiple_of(OUTLIER_EVERY) =>
+                        if mix(column as u64).is_multiple_of(OUTLIER_EVERY) =>
                     {
                         OUTLIER * (1.0 + 0.5 * unit)
                     }

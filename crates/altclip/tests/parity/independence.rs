@@ -57,6 +57,21 @@ fn batches_and_threads_change_no_bit() {
 }
 
 #[test]
+fn repetitions_change_no_bit() {
+    let golden = Golden::new("alt_l");
+    let model = golden.load();
+    let words = golden.inputs("texts");
+    let alone: Vec<_> = words.iter().map(|text| model.text_features(&[text]).unwrap()).collect();
+    let order: Vec<usize> = (0..5 * words.len()).map(|n| n * n % words.len()).collect();
+    let texts: Vec<&String> = order.iter().map(|&n| &words[n]).collect();
+    let together = model.text_features(&texts).unwrap();
+    assert_eq!(together.len(), order.len());
+    for (row, &n) in together.rows().zip(&order) {
+        assert_eq!(bits(row), bits(alone[n].as_slice()), "{}", words[n]);
+    }
+}
+
+#[test]
 fn padding_changes_no_bit() {
     let golden = Golden::new("alt_l");
     let model = golden.load();

@@ -8,4 +8,5 @@ mod controls;
 mod golden;
 mod independence;
 mod packed;
+mod pipeline;
 mod stages;

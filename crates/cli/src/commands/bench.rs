@@ -4,17 +4,20 @@
 //! The clock runs around the encoder alone; operations are those that were executed, so rows that are
 //! not needed (the last block computes the class token only) do not count.
 
+use super::end_to_end;
 use crate::args::{Bench, BenchTower};
 use crate::failure::Failure;
 use crate::model;
 use crate::output::Out;
-use altclip::Model;
+use altclip::image::Preprocessor;
 use altclip::models::config::Model as Config;
 use altclip::models::random::RandomWeights;
 use altclip::models::weights::Weights;
 use altclip::models::{ImageEncoder, TextEncoder};
 use altclip::tensor::{Backend, Counting, CpuBackend, Precision, Tensor};
+use altclip::{ImageTower, Model};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Runs are repeated until both are reached.
@@ -28,6 +31,15 @@ const PEAK_TIME: Duration = Duration::from_millis(1100);
 pub(crate) fn run(args: &Bench) -> Result<(), Failure> {
     let subject = Subject::new(args)?;
     let mut out = Out::new();
+    if let Some(folder) = &args.images {
+        let row = end_to_end::run(&subject, folder, args.batch)?;
+        if args.json {
+            out.json(&row)?;
+        } else {
+            out.line(end_to_end::shown(&row))?;
+        }
+        return out.flush();
+    }
     for tower in [BenchTower::Image, BenchTower::Text] {
         if args.tower.is_some_and(|only| only != tower) {
             continue;
@@ -47,7 +59,7 @@ pub(crate) fn run(args: &Bench) -> Result<(), Failure> {
 }
 
 /// What is measured: random weights, or a model of the user's.
-enum Subject {
+pub(super) enum Subject {
     Random { config: Box<Config>, backend: CpuBackend },
     Loaded(Box<Model>),
 }
@@ -77,31 +89,35 @@ impl Subject {
         }
     }
 
-    fn backend(&self) -> &CpuBackend {
+    pub(super) fn backend(&self) -> &CpuBackend {
         match self {
             Subject::Random { backend, .. } => backend,
             Subject::Loaded(model) => model.backend(),
         }
     }
 
+    /// The image tower with its preprocessor: CLIP's own where the weights are random.
+    pub(super) fn image_tower(&self) -> Result<ImageTower, Failure> {
+        match self {
+            Subject::Random { config, backend } => {
+                let weights = RandomWeights::new(0);
+                let encoder = ImageEncoder::new(&Weights::new(backend, &weights), config)?;
+                let size = config.vision.map_or(224, |vision| vision.image_size);
+                Ok(Arc::new((encoder, Preprocessor::clip(size as u32))))
+            }
+            Subject::Loaded(model) => Ok(model.image_encoder()?),
+        }
+    }
+
     fn image(&self, args: &Bench) -> Result<Value, Failure> {
         let Some(vision) = self.config().vision else { return Ok(Value::Null) };
-        let (random, loaded);
-        let encoder: &ImageEncoder = match self {
-            Subject::Random { config, backend } => {
-                random = ImageEncoder::new(&Weights::new(backend, &RandomWeights::new(0)), config)?;
-                &random
-            }
-            Subject::Loaded(model) => {
-                loaded = model.image_encoder()?;
-                &loaded.0
-            }
-        };
+        let tower = self.image_tower()?;
+        let encoder = &tower.0;
         let width = vision.num_channels * vision.image_size * vision.image_size;
-        let pixels: Vec<f32> = values(args.batch * width);
-        let pixels = self.backend().tensor(args.batch, width, &pixels).map_err(wrapped)?;
+        let pixels: Vec<f32> = values(args.batch() * width);
+        let pixels = self.backend().tensor(args.batch(), width, &pixels).map_err(wrapped)?;
         let work = |b: &dyn Backend| Ok(vec![encoder.features(b, &pixels)?]);
-        self.measure("image", args, args.batch, json!(vision.tokens()), &work)
+        self.measure("image", args, args.batch(), json!(vision.tokens()), &work)
     }
 
     fn text(&self, args: &Bench) -> Result<Value, Failure> {
@@ -117,7 +133,7 @@ impl Subject {
             }
         };
         let (lengths, tokens): (Vec<usize>, _) = match &args.lengths {
-            None => (vec![args.tokens; args.batch], json!(args.tokens)),
+            None => (vec![args.tokens; args.batch()], json!(args.tokens)),
             Some(range) => (mixed_lengths(range, args.texts), json!("mixed")),
         };
         let mut next = 0u32;
@@ -132,7 +148,7 @@ impl Subject {
         let texts: Vec<Vec<u32>> = lengths.iter().map(&mut text).collect();
         let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
         let work = |b: &dyn Backend| {
-            let batches = texts.chunks(args.batch);
+            let batches = texts.chunks(args.batch());
             batches.map(|batch| encoder.features(b, batch)).collect::<Result<Vec<_>, _>>()
         };
         self.measure("text", args, texts.len(), tokens, &work)
@@ -165,7 +181,7 @@ impl Subject {
         Ok(json!({
             "tower": tower,
             "precision": self.backend().precision().name(),
-            "batch": args.batch,
+            "batch": args.batch(),
             "tokens": tokens,
             "seconds_per_item": median / items as f64,
             "gflops": operations as f64 / median / 1e9,
@@ -178,7 +194,7 @@ impl Subject {
     }
 }
 
-fn wrapped(error: altclip::tensor::Error) -> Failure {
+pub(super) fn wrapped(error: altclip::tensor::Error) -> Failure {
     altclip::models::Error::from(error).into()
 }
 

@@ -1,6 +1,6 @@
 //! `altclip classify`: which label fits a picture.
 
-use super::{Tally, decode};
+use super::{Tally, each_picture, progress};
 use crate::args::Classify;
 use crate::failure::{Failure, Reporter};
 use crate::output::{Out, bad_row, bar, columns, pad};
@@ -9,7 +9,6 @@ use altclip::{Embeddings, Label, Model, Templates};
 use altclip_report::{Diagnose, Report, quote};
 use serde::Serialize;
 
-const CHUNK: usize = 16;
 const BAR_WIDTH: usize = 30;
 
 #[derive(Serialize)]
@@ -31,36 +30,32 @@ pub(crate) fn run(args: &Classify, reporter: Reporter) -> Result<(), Failure> {
     let labels = model.label_embeddings(&args.label, &templates)?;
     let images: Vec<_> = args.images.iter().flat_map(|path| inputs::images(path)).collect();
     let (mut out, mut tally) = (Out::new(), Tally::default());
-    for chunk in images.chunks(CHUNK) {
-        for (input, decoded) in chunk.iter().zip(decode(&model, chunk)) {
-            let result = decoded.and_then(|image| labels_of(&model, image, &labels));
-            match result {
-                Ok(cells) => {
-                    tally.good();
-                    print(&mut out, args, input.shown(), &cells)?;
-                }
-                Err(report) => {
-                    tally.bad(&report);
-                    if args.json {
-                        out.json(&bad_row("image", input.shown(), &report))?;
-                    } else {
-                        out.line(format!("{}\n  {report}", quote(input.shown())))?;
-                    }
+    let bar = progress(images.len(), reporter);
+    each_picture(&model, &images, true, |input, result, more| {
+        match result.and_then(|row| labels_of(&model, row, &labels)) {
+            Ok(cells) => {
+                tally.good();
+                print(&mut out, args, input.shown(), &cells)?;
+            }
+            Err(report) => {
+                tally.bad(&report);
+                if args.json {
+                    out.json(&bad_row("image", input.shown(), &report))?;
+                } else {
+                    out.line(format!("{}\n  {report}", quote(input.shown())))?;
                 }
             }
-            out.flush()?;
         }
-    }
+        bar.inc(1);
+        if more { Ok(()) } else { out.flush() }
+    })?;
+    bar.finish_and_clear();
     tally.verdict(args.max_bad)
 }
 
-fn labels_of(
-    model: &Model,
-    image: altclip::image::Rgb,
-    labels: &Embeddings,
-) -> Result<Vec<Label>, Report> {
-    let classified = model.classify(&[image], labels).map_err(|error| error.report())?;
-    Ok(classified.row(0).to_vec())
+fn labels_of(model: &Model, row: Vec<f32>, labels: &Embeddings) -> Result<Vec<Label>, Report> {
+    let classify = || model.classify_embeds(&Embeddings::new(labels.width(), row)?, labels);
+    Ok(classify().map_err(|error| error.report())?.row(0).to_vec())
 }
 
 fn print<'a>(

@@ -1,18 +1,14 @@
 //! `altclip embed`: texts and pictures to vectors, in the order in which they were typed.
 
-use super::{Tally, decode, dump};
+use super::{Tally, dump, each_picture, next_row, progress};
 use crate::args::{Embed, Format};
 use crate::failure::{Failure, Reporter};
 use crate::inputs::{self, Input};
 use crate::output::{Out, bad_row};
 use crate::{model, npy};
-use altclip::{Embeddings, Model};
-use altclip_report::{Code, Diagnose, Report, quote};
+use altclip::{Model, Texts};
+use altclip_report::{Code, Report, quote};
 use serde::Serialize;
-
-/// Inputs that are read before the model runs: enough to fill its batches, few enough to stay small
-/// whatever the pictures' size.
-const CHUNK: usize = 16;
 
 #[derive(Serialize)]
 struct Row<'a> {
@@ -49,21 +45,21 @@ pub(crate) fn run(
         (Format::Npy, Some(out)) => Sink::Dump(dump::Dump::new(out, &model, args)?),
         _ => Sink::Rows { out: Out::new(), json: args.json },
     };
-    let bar = progress(&inputs, reporter);
-    for chunk in chunks(&inputs) {
-        let results = embed(&model, chunk, !args.no_normalize);
-        for (input, result) in chunk.iter().zip(results) {
-            match &result {
-                Ok(_) => tally.good(),
-                Err(report) => tally.bad(report),
-            }
-            if let Ok(Embedded { tokens_total: Some(total), .. }) = &result {
-                reporter.warn(&[truncated(input, *total, args.run.max_length)]);
-            }
-            sink.put(input, result)?;
+    let bar = progress(inputs.len(), reporter);
+    let mut put = |input: &Input, result: Result<Embedded, Report>, more: bool| {
+        match &result {
+            Ok(_) => tally.good(),
+            Err(report) => tally.bad(report),
         }
-        sink.flush()?;
-        bar.inc(chunk.len() as u64);
+        if let Ok(Embedded { tokens_total: Some(total), .. }) = &result {
+            reporter.warn(&[truncated(input, *total, args.run.max_length)]);
+        }
+        sink.put(input, result)?;
+        bar.inc(1);
+        if more { Ok(()) } else { sink.flush() }
+    };
+    for run in inputs.chunk_by(|a, b| a.kind() == b.kind()) {
+        embed(&model, run, !args.no_normalize, &mut put)?;
     }
     bar.finish_and_clear();
     sink.finish(&tally)?;
@@ -106,81 +102,29 @@ fn collect(args: &Embed, given: &clap::ArgMatches) -> Result<Vec<Input>, Failure
     Ok(placed.into_iter().flat_map(|(_, inputs)| inputs).collect())
 }
 
-/// Runs of inputs of one kind, at most [`CHUNK`] long.
-fn chunks(inputs: &[Input]) -> impl Iterator<Item = &[Input]> {
-    inputs.chunk_by(|a, b| a.kind() == b.kind()).flat_map(|run| run.chunks(CHUNK))
-}
-
-/// Embeds inputs of one kind. What is wrong with one of them is its own affair.
-fn embed(model: &Model, inputs: &[Input], normalize: bool) -> Vec<Result<Embedded, Report>> {
-    match inputs.first() {
-        Some(Input::Image { .. }) => each_or_all(decode(model, inputs), |images| {
-            vectors(model, model.image_features(images), normalize)
-        })
-        .into_iter()
-        .map(|result| result.map(|vector| Embedded { vector, tokens_total: None }))
-        .collect(),
-        _ => embed_texts(model, inputs, normalize),
-    }
-}
-
-fn embed_texts(model: &Model, inputs: &[Input], normalize: bool) -> Vec<Result<Embedded, Report>> {
-    let encode = |input: &Input| match input {
-        Input::Text { text: Ok(text), .. } => model.tokenize(text).map_err(|error| error.report()),
-        Input::Text { text: Err(report), .. } => Err(report.clone()),
-        Input::Image { .. } => unreachable!("chunks are of one kind"),
-    };
-    let encodings: Vec<_> = inputs.iter().map(encode).collect();
-    let totals: Vec<Option<usize>> = (encodings.iter())
-        .map(|encoding| encoding.as_ref().ok().filter(|e| e.truncated).map(|e| e.tokens_total))
-        .collect();
-    let vectors = each_or_all(encodings, |encodings| {
-        let ids: Vec<&[u32]> =
-            encodings.iter().map(|encoding| encoding.input_ids.as_slice()).collect();
-        vectors(model, model.features_of_ids(&ids), normalize)
-    });
-    let with_total = |(vector, tokens_total): (Result<Vec<f32>, Report>, _)| {
-        Ok(Embedded { vector: vector?, tokens_total })
-    };
-    vectors.into_iter().zip(totals).map(with_total).collect()
-}
-
-/// Runs the good items together. If that fails, each runs alone, so that the fault is laid at the
-/// right door.
-fn each_or_all<T>(
-    items: Vec<Result<T, Report>>,
-    run: impl Fn(&[T]) -> Result<Vec<Vec<f32>>, altclip::Error>,
-) -> Vec<Result<Vec<f32>, Report>> {
-    let mut bad = Vec::new();
-    let mut good = Vec::new();
-    for (nth, item) in items.into_iter().enumerate() {
-        match item {
-            Ok(item) => good.push(item),
-            Err(report) => bad.push((nth, report)),
-        }
-    }
-    let alone = |item| match run(std::slice::from_ref(item)) {
-        Ok(mut vectors) => Ok(vectors.remove(0)),
-        Err(error) => Err(error.report()),
-    };
-    let mut results: Vec<_> = match run(&good) {
-        Ok(vectors) => vectors.into_iter().map(Ok).collect(),
-        Err(_) => good.iter().map(alone).collect(),
-    };
-    for (nth, report) in bad {
-        results.insert(nth, Err(report));
-    }
-    results
-}
-
-fn vectors(
+/// Embeds inputs of one kind, in order. What is wrong with one of them is its own affair.
+fn embed(
     model: &Model,
-    features: Result<Embeddings, altclip::Error>,
+    inputs: &[Input],
     normalize: bool,
-) -> Result<Vec<Vec<f32>>, altclip::Error> {
-    let features = features?;
-    let features = if normalize { model.normalize(&features)? } else { features };
-    Ok(features.rows().map(<[f32]>::to_vec).collect())
+    put: &mut impl FnMut(&Input, Result<Embedded, Report>, bool) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    if let Some(Input::Image { .. }) = inputs.first() {
+        return each_picture(model, inputs, normalize, |input, result, more| {
+            put(input, result.map(|vector| Embedded { vector, tokens_total: None }), more)
+        });
+    }
+    let texts: Vec<String> = inputs.iter().filter_map(Input::text).cloned().collect();
+    let mut rows = model.texts(texts.into_iter(), normalize);
+    for input in inputs {
+        let result = match input {
+            Input::Text { text: Err(report), .. } => Err(report.clone()),
+            _ => next_row(&mut rows)
+                .map(|row| Embedded { vector: row.vector, tokens_total: row.truncated_from }),
+        };
+        put(input, result, Texts::is_ready(&rows))?;
+    }
+    Ok(())
 }
 
 enum Sink {
@@ -241,14 +185,4 @@ fn truncated(input: &Input, total: usize, limit: u16) -> Report {
         .got(format!("{total} tokens"))
         .expected(format!("at most {limit}"))
         .help("the rest is not part of the vector; --max-length sets the limit")
-}
-
-fn progress(inputs: &[Input], reporter: Reporter) -> indicatif::ProgressBar {
-    if !reporter.shows_progress() || inputs.len() <= CHUNK {
-        return indicatif::ProgressBar::hidden();
-    }
-    let template = "{bar:30} {pos}/{len} {per_sec} eta {eta}";
-    let style = indicatif::ProgressStyle::with_template(template)
-        .unwrap_or(indicatif::ProgressStyle::default_bar());
-    indicatif::ProgressBar::new(inputs.len() as u64).with_style(style)
 }

@@ -8,20 +8,18 @@ pub(crate) mod doctor;
 pub(crate) mod download;
 mod dump;
 pub(crate) mod embed;
+mod end_to_end;
 pub(crate) mod info;
 pub(crate) mod preprocess;
 pub(crate) mod similarity;
 pub(crate) mod tokenize;
 
 use crate::args::{Cli, MaxBad};
-use crate::failure::Failure;
+use crate::failure::{Failure, Reporter};
 use crate::inputs::Input;
-use altclip::Model;
-use altclip::image::Rgb;
-use altclip_report::{Diagnose, Report};
+use altclip::{Model, Pictures};
+use altclip_report::{Code, Diagnose, Report};
 use clap::CommandFactory;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// `altclip completions SHELL`.
 pub(crate) fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
@@ -70,29 +68,48 @@ impl Tally {
     }
 }
 
-/// Decodes pictures on as many threads as the model has; the order stays.
-pub(crate) fn decode(model: &Model, inputs: &[Input]) -> Vec<Result<Rgb, Report>> {
-    let results: Mutex<Vec<Option<Result<Rgb, Report>>>> =
-        Mutex::new(inputs.iter().map(|_| None).collect());
-    let next = AtomicUsize::new(0);
-    let work = || {
-        while let Some((nth, input)) =
-            Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|n| Some((n, inputs.get(n)?)))
-        {
-            let Input::Image { path, .. } = input else { continue };
-            let result = match path {
-                Ok(path) => model.open_image(path).map_err(|error| error.report()),
-                Err(report) => Err(report.clone()),
-            };
-            results.lock().unwrap_or_else(std::sync::PoisonError::into_inner)[nth] = Some(result);
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..model.backend().threads().min(inputs.len()) {
-            scope.spawn(work);
-        }
-        work();
-    });
-    let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    results.into_iter().flatten().collect()
+/// Embeds pictures in order: `put` gets each input with its row or its fault, and whether the next one
+/// is there already. A model that cannot be used is the fault of every picture.
+pub(crate) fn each_picture(
+    model: &Model,
+    inputs: &[Input],
+    normalize: bool,
+    mut put: impl FnMut(&Input, Result<Vec<f32>, Report>, bool) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut options = model.picture_options();
+    options.normalize = normalize;
+    let paths: Vec<_> = inputs.iter().filter_map(Input::path).cloned().collect();
+    let mut rows = model.pictures(paths.into_iter(), &options);
+    for input in inputs {
+        let result = match (input, &mut rows) {
+            (Input::Image { path: Err(report), .. }, _) => Err(report.clone()),
+            (_, Ok(rows)) => next_row(rows),
+            (_, Err(error)) => Err(error.report()),
+        };
+        put(input, result, rows.as_ref().is_ok_and(Pictures::is_ready))?;
+    }
+    Ok(())
+}
+
+/// The next row of a pipeline, which has one for each input.
+fn next_row<T>(rows: &mut impl Iterator<Item = altclip::Result<T>>) -> Result<T, Report> {
+    match rows.next() {
+        Some(row) => row.map_err(|error| error.report()),
+        None => Err(Report::new(Code::E9001, "input", "an input has no row")
+            .help("please report this line and the command")),
+    }
+}
+
+/// Fewer inputs than this are done before a progress bar is read.
+const WORTH_A_BAR: usize = 16;
+
+/// A bar on stderr with inputs a second and the time that is left, where somebody looks at it.
+fn progress(inputs: usize, reporter: Reporter) -> indicatif::ProgressBar {
+    if !reporter.shows_progress() || inputs < WORTH_A_BAR {
+        return indicatif::ProgressBar::hidden();
+    }
+    let template = "{bar:30} {pos}/{len} {per_sec} eta {eta}";
+    let style = indicatif::ProgressStyle::with_template(template)
+        .unwrap_or(indicatif::ProgressStyle::default_bar());
+    indicatif::ProgressBar::new(inputs as u64).with_style(style)
 }

@@ -1,11 +1,11 @@
 //! `altclip similarity`: cosines between pictures and texts, or between texts.
 
-use super::decode;
+use super::each_picture;
 use crate::args::Similarity;
 use crate::failure::{Failure, Reporter};
 use crate::output::{Out, columns, pad};
 use crate::{inputs, model};
-use altclip_report::Report;
+use altclip::Embeddings;
 use serde_json::json;
 
 pub(crate) fn run(args: &Similarity, reporter: Reporter) -> Result<(), Failure> {
@@ -15,9 +15,13 @@ pub(crate) fn run(args: &Similarity, reporter: Reporter) -> Result<(), Failure> 
     let (kind, names, rows) = if images.is_empty() {
         ("text", args.text.clone(), texts.clone())
     } else {
-        let decoded: Result<Vec<_>, Report> = decode(&model, &images).into_iter().collect();
-        let rows = model.encode_image(&decoded.map_err(Failure::one)?)?;
-        ("image", images.iter().map(|image| image.shown().to_owned()).collect(), rows)
+        let mut numbers = Vec::new();
+        each_picture(&model, &images, true, |_, row, _| {
+            numbers.extend(row.map_err(Failure::one)?);
+            Ok(())
+        })?;
+        let names = images.iter().map(|image| image.shown().to_owned()).collect();
+        ("image", names, Embeddings::new(texts.width(), numbers)?)
     };
     let cosines = rows.cosines(&texts)?;
     let scale = model.opened().scale()?;

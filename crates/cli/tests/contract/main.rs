@@ -117,6 +117,70 @@ fn a_folder_is_walked_and_bad_files_are_rows() {
 }
 
 #[test]
+fn many_pictures_keep_their_order_among_bad_ones() {
+    let folder = Folder::new("alt_l");
+    let pictures = tempfile::tempdir().unwrap();
+    for n in 0..60 {
+        let path = pictures.path().join(format!("{n:02}.png"));
+        match n % 4 {
+            0 => drop(std::fs::copy(golden("alt_l").join("rings.png"), path)),
+            1 => drop(std::fs::copy(golden("alt_l").join("checks.png"), path)),
+            2 => std::fs::write(path, "not a picture").unwrap(),
+            _ => std::fs::write(path, "").unwrap(),
+        }
+    }
+    let (model, dir) = (model(&folder), pictures.path().to_string_lossy().into_owned());
+    let one = |name: &str| {
+        altclip(["embed", "--model", &model, "--image", &picture(name), "--json"]).ok().rows()[0]
+            ["embedding"]
+            .clone()
+    };
+    let expected = [one("rings.png"), one("checks.png")];
+    for threads in ["1", "2", "5"] {
+        let args = ["embed", "--model", &model, "--image", &dir, "--threads", threads, "--json"];
+        let outcome = altclip(args).go();
+        let rows = outcome.rows();
+        assert_eq!((outcome.status, rows.len()), (Some(3), 60));
+        for (n, row) in rows.iter().enumerate() {
+            assert!(row["input"].as_str().unwrap().ends_with(&format!("{n:02}.png")));
+            match expected.get(n % 4) {
+                Some(expected) => assert_eq!(row["embedding"], *expected),
+                None => assert_eq!(row["error"]["code"], "E4001"),
+            }
+        }
+    }
+}
+
+#[test]
+fn bench_of_a_folder_says_what_was_measured() {
+    let folder = Folder::new("alt_l");
+    let pictures = tempfile::tempdir().unwrap();
+    let dir = pictures.path().to_string_lossy().into_owned();
+    let bench = |precision| {
+        let args = ["bench", "--model", &model(&folder), "--images", &dir];
+        altclip(args.iter().chain(&["--precision", precision, "--json"])).go()
+    };
+    assert_eq!(bench("f32").status, Some(7), "an empty folder");
+    for n in 0..9 {
+        let path = pictures.path().join(format!("{n}.png"));
+        std::fs::copy(golden("alt_l").join("rings.png"), path).unwrap();
+    }
+    std::fs::write(pictures.path().join("bad.png"), "not a picture").unwrap();
+    for precision in ["f32", "bf16", "int8"] {
+        let rows = bench(precision).rows();
+        let row = &rows[0];
+        assert_eq!(rows.len(), 1);
+        assert_eq!((&row["tower"], &row["mode"]), (&"image".into(), &"end_to_end".into()));
+        assert_eq!(row["precision"], precision);
+        assert_eq!(row["items"], 10);
+        assert_eq!((&row["errors"], &row["threads"]), (&1.into(), &2.into()));
+        for number in ["seconds_per_item", "encoder_seconds_per_item", "ratio"] {
+            assert!(row[number].as_f64().unwrap() > 0.0, "{number}");
+        }
+    }
+}
+
+#[test]
 fn truncation_is_never_silent() {
     let folder = Folder::new("alt_l");
     let (model, long) = (model(&folder), "cat ".repeat(100));
@@ -282,6 +346,7 @@ fn every_command_has_help_with_an_example() {
         "preprocess",
         "info",
         "download",
+        "bench",
         "doctor",
         "convert",
         "completions",
