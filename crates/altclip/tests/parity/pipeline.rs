@@ -39,7 +39,8 @@ fn together(
     paths: &[PathBuf],
     options: &PictureOptions,
 ) -> Vec<Result<Vec<u32>, &'static str>> {
-    let rows = model.pictures(paths.to_vec().into_iter(), options).unwrap();
+    let paths: Vec<PathBuf> = paths.to_vec();
+    let rows = model.pictures(paths.into_iter(), options).unwrap();
     rows.map(|row| row.map(|row| bits(&row)).map_err(|error| error.report().code.as_str()))
         .collect()
 }

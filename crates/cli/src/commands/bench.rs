@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Bench) -> Result<(), Failure> {
 
 /// What is measured: random weights, or a model of the user's.
 pub(super) enum Subject {
-    Random { config: Config, backend: CpuBackend },
+    Random { config: Box<Config>, backend: Box<CpuBackend> },
     Loaded(Box<Model>),
 }
 
@@ -77,8 +77,8 @@ impl Subject {
             )?)));
         }
         Ok(Subject::Random {
-            config: Config::preset(args.arch.name())?,
-            backend: CpuBackend::new(threads).with_precision(args.precision.into()),
+            config: Box::new(Config::preset(args.arch.name())?),
+            backend: Box::new(CpuBackend::new(threads).with_precision(args.precision.into())),
         })
     }
 
@@ -101,7 +101,7 @@ impl Subject {
         match self {
             Subject::Random { config, backend } => {
                 let weights = RandomWeights::new(0);
-                let encoder = ImageEncoder::new(&Weights::new(backend, &weights), config)?;
+                let encoder = ImageEncoder::new(&Weights::new(&**backend, &weights), config)?;
                 let size = config.vision.map_or(224, |vision| vision.image_size);
                 Ok(Arc::new((encoder, Preprocessor::clip(size as u32))))
             }
@@ -124,12 +124,13 @@ impl Subject {
         let (random, loaded);
         let encoder: &TextEncoder = match self {
             Subject::Random { config, backend } => {
-                random = TextEncoder::new(&Weights::new(backend, &RandomWeights::new(0)), config)?;
+                random =
+                    TextEncoder::new(&Weights::new(&**backend, &RandomWeights::new(0)), config)?;
                 &random
             }
             Subject::Loaded(model) => {
                 loaded = model.text_encoder()?;
-                &*loaded
+                &loaded
             }
         };
         let (lengths, tokens): (Vec<usize>, _) = match &args.lengths {
