@@ -129,8 +129,7 @@ impl Bench {
             return;
         }
         for (segments, rows, heads, size, causal) in ATTENTIONS {
-            let name =
-                format!("bf16 attention {segments}·{rows} rows {heads}·{size} causal={causal}");
+            let name = format!("bf16 attention {segments}·{rows} rows {heads}·{size} causal={causal}");
             self.row(kernels, pool, peak, &name, &|| {
                 attention_bf16(segments, rows, heads, size, causal, kernels, pool)
             });

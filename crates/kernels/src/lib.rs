@@ -71,6 +71,6 @@ pub use dispatch::{Isa, Kernels, isa_notice};
 pub use gemm::{FillRows, GemmF32, PackedF32};
 pub use pool::Pool;
 pub use reduced::{
-    AttentionBf16, GemmReduced, Out, PackedBf16, PackedI8, Quantized, ReducedWeight, RowScale,
-    Source, Tiles, WeightBytes, tiles_bytes,
+    AttentionBf16, GemmReduced, Out, PackedBf16, PackedI8, Quantized, ReducedWeight, RowScale, Source,
+    Tiles, WeightBytes, tiles_bytes,
 };

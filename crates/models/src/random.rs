@@ -82,14 +82,11 @@ impl RowSource for RandomRows {
         for (row, out) in rows.zip(out.chunks_exact_mut(cols)) {
             let mut state = mix(self.hash ^ row as u64);
             for value in out {
-                state =
-                    state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+                state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
                 let unit = (state >> 40) as f32 / (1u32 << 23) as f32 - 1.0;
                 *value = match self.kind {
                     Kind::Uniform(size) => size * unit,
-                    Kind::Norm { outliers: true }
-                        if (state >> 20).is_multiple_of(OUTLIER_EVERY) =>
-                    {
+                    Kind::Norm { outliers: true } if (state >> 20).is_multiple_of(OUTLIER_EVERY) => {
                         OUTLIER * (1.0 + 0.5 * unit)
                     }
                     Kind::Norm { .. } => 1.0 + 0.2 * unit,

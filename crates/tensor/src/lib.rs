@@ -30,7 +30,9 @@ mod segments;
 pub use altclip_kernels::{
     Activation, Isa, Kernels, PackedBf16, PackedI8, WeightBytes, isa_notice,
 };
-pub use backend::{Backend, Format, Grads, Ops, Packed, Precision, RowSource, Saved, WeightKind};
+pub use backend::{
+    Backend, Format, Grads, Ops, Packed, Precision, RowSource, Saved, WeightKind,
+};
 pub use counting::{Count, Counting};
 pub use cpu::CpuBackend;
 pub use error::Error;

@@ -197,8 +197,8 @@ impl Kernels {
             for row in (first..last).step_by(BLOCK_ROWS) {
                 let count = BLOCK_ROWS.min(last - row);
                 for r in 0..count {
-                    let at =
-                        r / TILE_ROWS * lens.head_steps * TILE_BYTES + r % TILE_ROWS * STEP_BYTES;
+                    let at = r / TILE_ROWS * lens.head_steps * TILE_BYTES
+                        + r % TILE_ROWS * STEP_BYTES;
                     copy_values(&args.q, row + r, head * size, size, &mut q_tiles[at..]);
                 }
                 self.blocks(q_tiles, lens.head_steps, k_panels, lens.key_panels, count, scores);
@@ -206,10 +206,9 @@ impl Kernels {
                 let mut factors = [0.0; BLOCK_ROWS];
                 for (r, factor) in factors[..count].iter_mut().enumerate() {
                     let behind = query_end - (row + r) - 1;
-                    let seen =
-                        if args.causal { keys.len().saturating_sub(behind) } else { keys.len() };
-                    let at =
-                        r / TILE_ROWS * lens.key_steps * TILE_BYTES + r % TILE_ROWS * STEP_BYTES;
+                    let seen = if args.causal { keys.len().saturating_sub(behind) } else { keys.len() };
+                    let at = r / TILE_ROWS * lens.key_steps * TILE_BYTES
+                        + r % TILE_ROWS * STEP_BYTES;
                     let weights = &mut w_tiles[at..];
                     for step in seen.div_ceil(STEP_VALUES)..lens.key_steps {
                         weights[step * TILE_BYTES..][..STEP_BYTES].fill(0);
@@ -423,9 +422,10 @@ fn check(args: &AttentionBf16<'_>, out: &[u8]) {
     let width = args.heads * args.head_size;
     assert_eq!(args.q.cols(), width, "attention: width of the queries");
     assert_eq!(args.kv.cols(), 2 * width, "attention: width of keys and values");
-    for (name, segments, rows) in
-        [("query", args.query_segments, args.q.rows()), ("key", args.key_segments, args.kv.rows())]
-    {
+    for (name, segments, rows) in [
+        ("query", args.query_segments, args.q.rows()),
+        ("key", args.key_segments, args.kv.rows()),
+    ] {
         assert_eq!(segments.first(), Some(&0), "attention: {name} segments do not begin at 0");
         assert!(segments.is_sorted(), "attention: {name} segments do not rise");
         assert_eq!(segments.last(), Some(&rows), "attention: {name} segments are not all rows");

@@ -105,11 +105,7 @@ impl<'a> GemmReduced<'a> {
         match out {
             Out::Rows(out) => assert_eq!(out.len(), m * n, "gemm: out has not m · n values"),
             Out::Tiles(out) => {
-                assert_eq!(
-                    out.len(),
-                    tiles_bytes(m, n),
-                    "gemm: out has not the bytes of its tiles"
-                );
+                assert_eq!(out.len(), tiles_bytes(m, n), "gemm: out has not the bytes of its tiles");
             }
         }
     }

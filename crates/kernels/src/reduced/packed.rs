@@ -153,23 +153,16 @@ impl PackedI8 {
         let padded = n.next_multiple_of(PANEL_COLS);
         let columns = Mutex::new(vec![Column::default(); padded]);
         let factors = smoothing.as_deref();
-        for_panels(
-            pool,
-            (n, k, PANEL_COLS),
-            panel_len,
-            &mut bytes,
-            fill,
-            &|first, rows, panel| {
-                for (column, row) in rows.chunks_exact_mut(k.max(1)).enumerate() {
-                    if let Some(factors) = factors {
-                        row.iter_mut().zip(factors).for_each(|(w, factor)| *w /= factor);
-                    }
-                    let quantised = quantise_column(row, column, panel);
-                    let mut columns = columns.lock().unwrap_or_else(PoisonError::into_inner);
-                    columns[first + column] = quantised;
+        for_panels(pool, (n, k, PANEL_COLS), panel_len, &mut bytes, fill, &|first, rows, panel| {
+            for (column, row) in rows.chunks_exact_mut(k.max(1)).enumerate() {
+                if let Some(factors) = factors {
+                    row.iter_mut().zip(factors).for_each(|(w, factor)| *w /= factor);
                 }
-            },
-        )?;
+                let quantised = quantise_column(row, column, panel);
+                let mut columns = columns.lock().unwrap_or_else(PoisonError::into_inner);
+                columns[first + column] = quantised;
+            }
+        })?;
         let columns = columns.into_inner().unwrap_or_else(PoisonError::into_inner);
         let (scales, sums) = columns.iter().map(|column| (column.scale, column.sum)).unzip();
         Ok(PackedI8 { n, k, bytes: WeightBytes::Owned(Arc::new(bytes)), scales, sums, smoothing })

@@ -156,8 +156,7 @@ impl Kernels {
                     // checked above, and each row has its own places and its own scale.
                     unsafe {
                         let out = start.get().add(at);
-                        *scales.get().add(row) =
-                            (self.reduced.quantize_row)(values, smoothing, out);
+                        *scales.get().add(row) = (self.reduced.quantize_row)(values, smoothing, out);
                     }
                 }
             });

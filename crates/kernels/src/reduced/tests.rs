@@ -45,7 +45,8 @@ struct Case {
 
 impl Case {
     fn new(random: &mut Random, m: usize, n: usize, k: usize, hostile: bool) -> Self {
-        let mut values = |len| if hostile { random.hostile(len) } else { random.values(len) };
+        let mut values =
+            |len| if hostile { random.hostile(len) } else { random.values(len) };
         let (x, w) = (values(m * k), values(n * k));
         let extras = (m + n + k) % 3;
         Self {
@@ -100,8 +101,7 @@ impl Case {
             assert_same_bits("tiles", &unpacked, &bf16(&out));
         } else {
             // Half a unit of the last of 8 bits, and as much for the rough activation.
-            let bound =
-                out.iter().zip(self.residual.iter().flatten().chain([&0.0; 1].into_iter().cycle()));
+            let bound = out.iter().zip(self.residual.iter().flatten().chain([&0.0; 1].into_iter().cycle()));
             let bound = bound.map(|(y, r)| 8e-3 * f64::from(y.abs() + r.abs()) + 4e-4).collect();
             assert_close("tiles", &unpacked, &out, &Bound::Each(bound));
         }
@@ -224,9 +224,8 @@ fn byte_products_are_those_of_the_quantised_values_and_the_same_everywhere() {
     for hostile in [false, true] {
         for (nth, case) in cases(hostile).into_iter().enumerate() {
             let name = format!("i8 {}x{}x{}", case.m, case.k, case.n);
-            let factors: Vec<f32> = (0..case.k)
-                .map(|k| if nth % 2 == 0 { 1.0 } else { 0.5 + (k % 4) as f32 })
-                .collect();
+            let factors: Vec<f32> =
+                (0..case.k).map(|k| if nth % 2 == 0 { 1.0 } else { 0.5 + (k % 4) as f32 }).collect();
             let x = dequantised(runner.kernels()[0], &case, &factors);
             let (expected, bound) = case.expected(&x, &dequantised_weight(&case, &factors), 1e-6);
             runner.check(&name, &expected, &bound, &|kernels, pool| {
@@ -246,8 +245,7 @@ fn a_quantised_row_is_within_half_a_step_and_keeps_zero() {
         for kernels in runner.kernels() {
             let found = dequantised(kernels, &case, &vec![1.0; k]);
             for (row, (found, x)) in found.chunks(k).zip(case.x.chunks(k)).enumerate() {
-                let (low, high) =
-                    x.iter().fold((0.0f32, 0.0f32), |(l, h), &x| (l.min(x), h.max(x)));
+                let (low, high) = x.iter().fold((0.0f32, 0.0f32), |(l, h), &x| (l.min(x), h.max(x)));
                 let half = f64::from(high - low) / 255.0 * 0.5001;
                 // The zero point is rounded too, which can cut half a step off an end.
                 for (f, x) in found.iter().zip(x) {

@@ -6,8 +6,8 @@ mod reduced;
 mod weights;
 
 use crate::{
-    Backend, Error, Grads, Lookup, Op, Packed, Precision, Result, RowSource, Saved, Segments,
-    Tensor, Weight, WeightKind,
+    Backend, Error, Grads, Lookup, Op, Packed, Precision, Result, RowSource, Saved, Segments, Tensor,
+    Weight, WeightKind,
 };
 use altclip_kernels::{AttentionBf16, AttentionF32, GemmF32, Isa, Kernels, PackedF32, Pool};
 use buffers::{Buffer, Buffers, TileBuffer};

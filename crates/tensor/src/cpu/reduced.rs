@@ -1,8 +1,8 @@
 //! Products with weights of reduced precision: inputs are brought into the weight's precision, unless
 //! they are kept in it.
 
-use super::CpuBackend;
 use super::buffers::{Buffer, TileBuffer};
+use super::CpuBackend;
 use crate::{Activation, Error, Packed, Result, Tensor};
 use altclip_kernels::{GemmReduced, Out, Quantized, ReducedWeight, RowScale, Source};
 use std::sync::Arc;
@@ -67,7 +67,8 @@ impl CpuBackend {
                 let mut scales = vec![RowScale::default(); rows];
                 let smoothing = weight.smoothing().map(|factors| &**factors);
                 let out = bytes.as_bytes_mut();
-                self.kernels.quantize(&self.pool, &source, rows, cols, smoothing, out, &mut scales);
+                self.kernels
+                    .quantize(&self.pool, &source, rows, cols, smoothing, out, &mut scales);
                 let x = Quantized { bytes: bytes.as_bytes(), scales: &scales, cols };
                 self.product(ReducedWeight::I8(x, weight), [rows, n], extras, compact)
             }

@@ -1,6 +1,8 @@
 //! How the CPU keeps a weight: matrices packed, vectors copied, tables read by row.
 
-use crate::{Error, Format, Packed, Precision, Result, RowSource, Storage, Weight, WeightKind};
+use crate::{
+    Error, Format, Packed, Precision, Result, RowSource, Storage, Weight, WeightKind,
+};
 use altclip_kernels::{Isa, PackedBf16, PackedF32, PackedI8, Pool};
 use std::any::Any;
 use std::sync::Arc;

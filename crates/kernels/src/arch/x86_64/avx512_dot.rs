@@ -11,8 +11,11 @@ use crate::dispatch::{Isa, Kernels};
 use crate::reduced::{BlockArgs, GROUPS, Table};
 
 /// AVX-512 with VNNI: bytes by `vpdpbusd`, `bf16` widens.
-pub(crate) static VNNI: Kernels =
-    Kernels { isa: Isa::Avx512Vnni, reduced: VNNI_TABLE, ..avx512::TABLE };
+pub(crate) static VNNI: Kernels = Kernels {
+    isa: Isa::Avx512Vnni,
+    reduced: VNNI_TABLE,
+    ..avx512::TABLE
+};
 
 /// AVX-512 with VNNI and BF16.
 pub(crate) static BF16: Kernels = Kernels {
@@ -74,28 +77,10 @@ macro_rules! block {
     };
 }
 
-block!(
-    block_bf16,
-    "avx512f,avx512bf16",
-    __m512,
-    _mm512_setzero_ps(),
-    _mm512_loadu_ps,
-    _mm512_storeu_ps,
-    broadcast_bf16,
-    load_bf16,
-    _mm512_dpbf16_ps
-);
-block!(
-    block_i8,
-    "avx512f,avx512vnni",
-    __m512i,
-    _mm512_setzero_si512(),
-    _mm512_loadu_si512,
-    _mm512_storeu_si512,
-    _mm512_set1_epi32,
-    _mm512_loadu_si512,
-    _mm512_dpbusd_epi32
-);
+block!(block_bf16, "avx512f,avx512bf16", __m512, _mm512_setzero_ps(), _mm512_loadu_ps,
+    _mm512_storeu_ps, broadcast_bf16, load_bf16, _mm512_dpbf16_ps);
+block!(block_i8, "avx512f,avx512vnni", __m512i, _mm512_setzero_si512(), _mm512_loadu_si512,
+    _mm512_storeu_si512, _mm512_set1_epi32, _mm512_loadu_si512, _mm512_dpbusd_epi32);
 
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn broadcast_bf16(pair: i32) -> __m512bh {
@@ -130,19 +115,7 @@ macro_rules! peak {
     };
 }
 
-peak!(
-    peak_bf16,
-    "avx512f,avx512bf16",
-    __m512,
-    _mm512_setzero_ps(),
-    broadcast_bf16,
-    _mm512_dpbf16_ps
-);
-peak!(
-    peak_i8,
-    "avx512f,avx512vnni",
-    __m512i,
-    _mm512_setzero_si512(),
-    _mm512_set1_epi32,
-    _mm512_dpbusd_epi32
-);
+peak!(peak_bf16, "avx512f,avx512bf16", __m512, _mm512_setzero_ps(), broadcast_bf16,
+    _mm512_dpbf16_ps);
+peak!(peak_i8, "avx512f,avx512vnni", __m512i, _mm512_setzero_si512(), _mm512_set1_epi32,
+    _mm512_dpbusd_epi32);
