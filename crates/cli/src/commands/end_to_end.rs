@@ -37,9 +37,9 @@ pub(super) fn run(
             tower.0.features(backend, batch)?;
         }
         encoder_alone(backend, &tower, &sample, &mut alone)?;
+        let (sources, shared): (Vec<PathBuf>, _) = (round.to_vec(), ImageTower::clone(&tower));
         let start = Instant::now();
-        let sources = round.to_vec().into_iter();
-        let rows = Pictures::new(backend, ImageTower::clone(&tower), sources, &options);
+        let rows = Pictures::new(backend, shared, sources.into_iter(), &options);
         let good = rows.filter(Result::is_ok).count();
         whole.add(start.elapsed(), good);
         errors += round.len() - good;
