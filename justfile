@@ -11,6 +11,10 @@ check:
 test:
     cargo test --release --workspace --locked
 
+# The kernel benchmarks, each row once, so that they cannot rot
+bench-test:
+    cargo bench --locked -p altclip-kernels --bench kernels -- --test > /dev/null
+
 # The README's main job: a small random model classifies pictures that are made here
 demo:
     cargo xtask demo

@@ -96,7 +96,7 @@ fn instruction_sets_change_no_bit() {
         golden.inputs("texts").iter().map(|text| model.tokenize(text).unwrap().input_ids).collect();
     let ids: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
     let expected = model.features_of_ids(&ids).unwrap();
-    for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Neon] {
+    for isa in Isa::ALL {
         let Some(kernels) = Kernels::for_isa(isa) else {
             println!("skipped: this machine has no {isa}");
             continue;

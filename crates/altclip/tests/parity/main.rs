@@ -9,4 +9,5 @@ mod golden;
 mod independence;
 mod packed;
 mod pipeline;
+mod precision;
 mod stages;

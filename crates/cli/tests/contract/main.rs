@@ -503,3 +503,43 @@ fn doctor_reads_every_weight() {
     assert!(rows.iter().all(|row| row["ok"] == true), "{rows:?}");
     assert!(rows.iter().any(|row| row["check"] == "weights"));
 }
+
+#[test]
+fn bench_prints_a_line_a_tower_with_the_agreed_names() {
+    let folder = Folder::new("alt_l");
+    let model = model(&folder);
+    for precision in ["f32", "bf16", "int8"] {
+        let args = ["bench", "--model", &model, "--precision", precision, "--batch", "2"];
+        let rows = altclip(args.iter().chain(&["--tokens", "5", "--threads", "2", "--json"])).ok();
+        let rows = rows.rows();
+        let towers: Vec<_> = rows.iter().map(|row| row["tower"].as_str().unwrap()).collect();
+        assert_eq!(towers, ["image", "text"]);
+        for row in &rows {
+            assert_eq!(row["precision"], precision);
+            assert_eq!((&row["batch"], &row["threads"]), (&2.into(), &2.into()));
+            for name in ["seconds_per_item", "gflops", "peak_gflops"] {
+                assert!(row[name].as_f64().unwrap() > 0.0, "{name}");
+            }
+        }
+        assert_eq!(rows[1]["tokens"], 5);
+    }
+    let lengths = ["bench", "--model", &model, "--tower", "text", "--lengths", "2..9"];
+    let rows = altclip(lengths.iter().chain(&["--texts", "7", "--batch", "3", "--json"])).ok();
+    assert_eq!(rows.rows()[0]["tokens"], "mixed");
+}
+
+#[test]
+fn doctor_tells_how_far_reduced_precisions_are() {
+    let folder = Folder::new("alt_l");
+    let args = ["doctor", "--model", &model(&folder), "--accuracy", "--json"].map(str::to_owned);
+    let rows = altclip(args.iter()).ok().rows();
+    let found: Vec<_> = rows.iter().filter(|row| row["check"] == "accuracy").collect();
+    assert_eq!(found.len(), 2);
+    for (row, precision) in found.iter().zip(["bf16", "int8"]) {
+        let numbers = &row["numbers"];
+        assert_eq!(numbers["precision"], precision);
+        assert!(numbers["image"]["mean_cosine"].as_f64().unwrap() > 0.999);
+        assert!(numbers["text"]["worst_cosine"].as_f64().unwrap() > 0.99);
+        assert!(numbers["top1_agreement"].as_f64().unwrap() > 0.5);
+    }
+}
