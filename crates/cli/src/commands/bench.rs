@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::model;
 use crate::output::Out;
 use altclip::image::Preprocessor;
-use altclip::models::config::Model as Config;
+use altclip::models::config::{Model as Config, Text};
 use altclip::models::random::RandomWeights;
 use altclip::models::weights::Weights;
 use altclip::models::{ImageEncoder, TextEncoder};
@@ -20,6 +20,8 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Ids below are those of special tokens.
+const FIRST_WORD: u32 = 5;
 /// Runs are repeated until both are reached.
 const MIN_RUNS: usize = 5;
 const MIN_TIME: Duration = Duration::from_secs(1);
@@ -136,14 +138,23 @@ impl Subject {
             None => (vec![args.tokens; args.batch()], json!(args.tokens)),
             Some(range) => (mixed_lengths(range, args.texts), json!("mixed")),
         };
+        let (words, end) = match &self.config().text {
+            Text::AltClip(text) => (text.bert.vocab_size, None),
+            // Without an end a causal tower pools its first token and computes no other.
+            Text::Clip(text) => (text.vocab_size, Some(text.vocab_size as u32 - 1)),
+        };
         let mut next = 0u32;
         let mut text = |&length: &usize| -> Vec<u32> {
             // Ids of words, never the pad token's.
             let word = |_| {
                 next = next.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                5 + (next >> 8) % 30_000
+                FIRST_WORD + (next >> 8) % (words as u32).saturating_sub(FIRST_WORD + 1).max(1)
             };
-            (0..length).map(word).collect()
+            let mut ids: Vec<u32> = (0..length).map(word).collect();
+            if let (Some(end), Some(last)) = (end, ids.last_mut()) {
+                *last = end;
+            }
+            ids
         };
         let texts: Vec<Vec<u32>> = lengths.iter().map(&mut text).collect();
         let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
