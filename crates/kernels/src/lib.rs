@@ -1,13 +1,14 @@
 //! CPU kernels on slices, with run-time dispatch.
 //!
 //! Everything that costs time in a forward pass on the processor is here: prepacked matrix
-//! products ([`Kernels::gemm_f32`]), attention over packed rows ([`Kernels::attention_f32`]),
-//! layer norm, softmax, activations, and the thread pool they run on ([`Pool`]). The crate knows
-//! slices and dimensions, and nothing of models or tensors.
+//! products ([`Kernels::gemm_f32`], and in `bf16` and 8 bits [`Kernels::gemm_reduced`]), attention
+//! over packed rows ([`Kernels::attention_f32`], [`Kernels::attention_bf16`]), layer norm, softmax,
+//! activations, and the thread pool they run on ([`Pool`]). The crate knows slices and dimensions,
+//! and nothing of models or tensors.
 //!
 //! # One algorithm, one result
 //!
-//! Each kernel is written once, over a vector of 16 `f32` lanes, and compiled for each instruction
+//! Each `f32` kernel is written once, over a vector of 16 lanes, and compiled for each instruction
 //! set ([`Isa`]): AVX-512, AVX2 with FMA, NEON, and a portable form. Because all of them do the
 //! same correctly rounded operations in the same order, the results are the same **bit for bit**
 //! on every instruction set. They also do not depend on the number of threads, on how work is cut
@@ -16,6 +17,9 @@
 //! multiply-add per term.
 //!
 //! (The bits of a NaN are outside this promise; that it is a NaN is inside.)
+//!
+//! In `bf16` and 8 bits the processor's own instructions group the terms of a sum (AMX, `vdpbf16ps`,
+//! `bfmmla`), so there the last bits depend on the instruction set, and on nothing else.
 //!
 //! [`mod@reference`] holds the same operations as plain loops that accumulate in `f64`: the oracle.
 //!

@@ -86,8 +86,8 @@ impl<'a> Weights<'a> {
         self.source.has(&self.name(name))
     }
 
-    /// A matrix of this shape where a tower begins or ends; dimensions behind the first are flattened (a convolution kernel
-    /// `[D, C, Y, X]` becomes `[D, C·Y·X]`).
+    /// A matrix of this shape where a tower begins or ends; dimensions behind the first are flattened
+    /// (a convolution kernel `[D, C, Y, X]` becomes `[D, C·Y·X]`).
     ///
     /// # Errors
     /// The tensor is missing, has another shape or is not finite; here and below.
