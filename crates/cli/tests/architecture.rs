@@ -14,11 +14,16 @@ const LAYERS: &[(&str, u32)] = &[
     ("altclip-tokenizer", 1),
     ("altclip-image", 1),
     ("altclip-hub", 1),
+    ("altclip-durable", 1),
+    ("altclip-data", 1),
+    ("altclip-page", 1),
     ("altclip-tensor", 2),
     ("altclip-models", 3),
     ("altclip", 4),
-    ("altclip-cli", 5),
-    ("xtask", 6),
+    ("altclip-eval", 5),
+    ("altclip-train", 5),
+    ("altclip-cli", 6),
+    ("xtask", 7),
 ];
 
 /// Where `unsafe` may stand.

@@ -1,0 +1,3 @@
+//! Datasets: parallel texts, pictures with captions, labelled pictures.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! Files that a crash leaves whole.
+
+#![forbid(unsafe_code)]

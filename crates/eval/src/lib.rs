@@ -1,0 +1,3 @@
+//! Metrics of retrieval and classification.
+
+#![forbid(unsafe_code)]

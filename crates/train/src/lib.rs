@@ -1,0 +1,3 @@
+//! Training: losses, optimisers, schedules, runs that resume exactly.
+
+#![forbid(unsafe_code)]
