@@ -144,7 +144,8 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    fn empty() -> Self {
+    /// No tensors at all: what the configuration of a model that does not exist yet is read against.
+    pub fn empty() -> Self {
         let (sources, files, warnings) = (Vec::new(), Vec::new(), Vec::new());
         Self { sources, files, tensors: BTreeMap::new(), warnings, sealed: None }
     }

@@ -115,6 +115,22 @@ pub struct Model {
     pub projection_dim: usize,
 }
 
+impl Model {
+    /// Reads `config.json` against the tensors, which have their canonical names. Without tensors all
+    /// sizes come from the configuration.
+    ///
+    /// # Errors
+    /// [`Error::Problems`] with all faults found; [`Error::ConfigSyntax`]; [`Error::Family`].
+    pub fn read(json: &[u8], checkpoint: &Checkpoint) -> Result<Self> {
+        let mut resolved = resolve(json, checkpoint)?;
+        match resolved.problems.len() {
+            0 => Ok(resolved.model),
+            1 => Err(resolved.problems.remove(0)),
+            _ => Err(Error::Problems(resolved.problems)),
+        }
+    }
+}
+
 /// One side of `config.json` as it is written; `None` where a field is not.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]

@@ -121,6 +121,11 @@ impl Opened {
         &self.config
     }
 
+    /// The tensors that the model consists of.
+    pub fn expected(&self) -> &[Expected] {
+        &self.expected
+    }
+
     /// The kind of the model.
     pub fn family(&self) -> Family {
         match (&self.config.text, &self.config.vision) {
@@ -173,7 +178,19 @@ impl Opened {
     }
 }
 
-/// The tensors that a model of these sizes consists of.
+impl Model {
+    /// The tensors that a model of these sizes consists of, without optional ones.
+    ///
+    /// # Errors
+    /// Sizes that no tower can have.
+    pub fn tensors(&self) -> Result<Vec<Expected>> {
+        let plan = Plan::default();
+        ask_for_all(&Weights::new(&plan, &plan), self)?;
+        Ok(plan.into_expected())
+    }
+}
+
+/// The tensors that a model of these sizes consists of, with the optional ones that are there.
 fn plan(checkpoint: &Checkpoint, config: &Model) -> Result<Vec<Expected>> {
     let plan = Plan::for_checkpoint(checkpoint);
     ask_for_all(&Weights::new(&plan, &plan), config)?;
