@@ -1,5 +1,8 @@
 //! What can be typed. Names of flags are kebab-case; most are also `ALTCLIP_*` variables.
 
+pub(crate) mod config_file;
+pub(crate) mod train;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -66,6 +69,9 @@ pub(crate) enum Command {
 Variables: HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH, HF_HUB_OFFLINE,
 HF_HUB_DOWNLOAD_TIMEOUT, HF_HUB_DISABLE_PROGRESS_BARS.")]
     Download(Download),
+    /// Trains a model
+    #[command(subcommand)]
+    Train(Box<train::Train>),
     /// How fast this machine runs a model
     #[command(after_help = "Examples:
   altclip bench

@@ -21,7 +21,8 @@ fn main() -> ExitCode {
     let reporter = Reporter::from_args(std::env::args_os());
     failure::report_panics(reporter);
     let run = || {
-        let matches = Cli::command().try_get_matches().map_err(failure::usage)?;
+        let args = args::config_file::expanded(std::env::args_os().collect())?;
+        let matches = Cli::command().try_get_matches_from(args).map_err(failure::usage)?;
         let cli = Cli::from_arg_matches(&matches).map_err(failure::usage)?;
         let given = matches.subcommand().map(|(_, matches)| matches);
         run(&cli, given.unwrap_or(&matches), reporter)
@@ -44,6 +45,7 @@ fn run(cli: &Cli, given: &clap::ArgMatches, reporter: Reporter) -> Result<(), Fa
         Command::Preprocess(args) => commands::preprocess::run(args),
         Command::Info(args) => commands::info::run(args),
         Command::Download(args) => commands::download::run(args, reporter),
+        Command::Train(args) => commands::train::run(args, reporter),
         Command::Bench(args) => commands::bench::run(args),
         Command::Doctor(args) => commands::doctor::run(args),
         Command::Convert(args) => commands::convert::run(args, reporter),

@@ -101,7 +101,8 @@ impl Opened {
         self
     }
 
-    pub(crate) fn files(&self) -> Files {
+    /// The tensors, for whoever reads them beside the model.
+    pub fn files(&self) -> Files {
         Files { checkpoint: self.checkpoint.clone(), formats: self.formats.clone() }
     }
 
