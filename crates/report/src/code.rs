@@ -98,6 +98,9 @@ codes! {
     E4201 7 "the input is not a readable regular file";
     E4202 3 "the picture file is over the size limit";
     E5003 3 "too many bad inputs";
+    E5020 3 "not an array file of numpy that can be used";
+    E5021 3 "embeddings, index, languages or labels do not belong together";
+    E5022 3 "an embedding is not finite or is zero";
     E9001 70 "a bug of this program";
     E9002 6 "not enough memory";
     E9003 70 "a result is not finite";
