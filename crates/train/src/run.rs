@@ -182,7 +182,7 @@ pub fn run<T: Task>(
             }
             verdict => {
                 drop(gradients);
-                parts.metrics.bad_batch(step, &batch.numbers, outcome.loss, norms.global())?;
+                parts.metrics.bad_batch(&bad)?;
                 parts.observer.tell(&Event::NotFinite { step });
                 match verdict {
                     Verdict::RollBack { skip } => {

@@ -1,0 +1,161 @@
+//! What can go wrong in a training run.
+
+use altclip_report::{Code, Diagnose, Report};
+use std::path::PathBuf;
+
+/// An error of a training run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The model cannot be built or run.
+    #[error(transparent)]
+    Model(#[from] altclip_models::Error),
+    /// The data.
+    #[error(transparent)]
+    Data(#[from] altclip_data::Error),
+    /// A sample that a measurement cannot do without.
+    #[error(transparent)]
+    Sample(#[from] altclip_data::Fault),
+    /// A file cannot be read.
+    #[error("{} cannot be read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file cannot be written.
+    #[error("{} cannot be written: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The teacher has no CLIP text tower.
+    #[error("the teacher is no CLIP")]
+    NotATeacher {
+        /// Its folder.
+        dir: PathBuf,
+    },
+    /// The student is not of XLM-RoBERTa's family.
+    #[error("the student is no XLM-RoBERTa or AltCLIP")]
+    NotAStudent,
+    /// Two parts have different widths.
+    #[error("{what} is {found}, expected {expected}")]
+    Width {
+        /// What is measured.
+        what: &'static str,
+        /// Its width.
+        found: usize,
+        /// What the other part needs.
+        expected: usize,
+    },
+    /// A tensor that nothing knows.
+    #[error("there is no tensor {0}")]
+    NoTensor(String),
+    /// A trained tensor that the loss does not depend on.
+    #[error("the trained tensor {0} got no gradient")]
+    NoGradient(String),
+    /// A sample came without pixel values where they are needed.
+    #[error("picture {image} came without pixel values")]
+    NoPixels {
+        /// Its number in the data.
+        image: u64,
+    },
+    /// The data ended.
+    #[error("no more samples arrive")]
+    NoMoreData,
+    /// The guard gave up.
+    #[error("loss or gradients are not finite again and again")]
+    NotFinite {
+        /// The step.
+        step: u64,
+    },
+    /// An error that another crate reported.
+    #[error("{0}")]
+    Reported(Report),
+}
+
+impl From<altclip_checkpoint::Error> for Error {
+    fn from(error: altclip_checkpoint::Error) -> Self {
+        Error::Model(error.into())
+    }
+}
+
+impl From<altclip_tensor::Error> for Error {
+    fn from(error: altclip_tensor::Error) -> Self {
+        Error::Model(error.into())
+    }
+}
+
+impl From<altclip_durable::Error> for Error {
+    fn from(error: altclip_durable::Error) -> Self {
+        Error::Reported(error.report())
+    }
+}
+
+impl From<altclip_image::Error> for Error {
+    fn from(error: altclip_image::Error) -> Self {
+        Error::Reported(error.report())
+    }
+}
+
+impl Diagnose for Error {
+    fn report(&self) -> Report {
+        let message = self.to_string();
+        let training = |code| Report::new(code, "training", message.clone());
+        match self {
+            Error::Model(error) => error.report(),
+            Error::Data(error) => error.report(),
+            Error::Sample(fault) => fault.report(),
+            Error::Reported(report) => report.clone(),
+            Error::Read { path, source } => {
+                Report::new(Code::E2001, "training", format!("a file cannot be read: {source}"))
+                    .place(path.display().to_string())
+                    .help("name a folder or file that exists")
+            }
+            Error::Write { path, source } => {
+                let full = matches!(
+                    source.kind(),
+                    std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+                );
+                let code = if full { Code::E9005 } else { Code::E1004 };
+                Report::new(code, "training", format!("a file cannot be written: {source}"))
+                    .place(path.display().to_string())
+                    .help("make room on the disk, or name another --out")
+            }
+            Error::NotATeacher { dir } => training(Code::E6013)
+                .place(dir.display().to_string())
+                .got("a folder of another family")
+                .expected("a CLIP folder, whose text tower is imitated")
+                .help("for AltCLIP that is openai/clip-vit-large-patch14"),
+            Error::NotAStudent => training(Code::E6013)
+                .place("--student")
+                .got("a CLIP text tower")
+                .expected("a folder of XLM-RoBERTa or AltCLIP, or its config.json and tokenizer")
+                .help("for AltCLIP that is xlm-roberta-large"),
+            Error::Width { found, expected, .. } => training(Code::E6013)
+                .place("--student, --teacher")
+                .got(found.to_string())
+                .expected(expected.to_string())
+                .help("leave project_dim out of the student's config.json, or take another teacher"),
+            Error::NoTensor(_) | Error::NoGradient(_) | Error::NoPixels { .. } => {
+                training(Code::E9001).help("please report this line")
+            }
+            Error::NoMoreData => training(Code::E9001).help("please report this line"),
+            Error::NotFinite { step } => training(Code::E6004)
+                .place(format!("step {step}"))
+                .got("NaN or infinity")
+                .expected("finite numbers")
+                .help("lower --lr, or look at bad_batches.jsonl; --resume goes on from the last checkpoint"),
+        }
+    }
+
+    fn reports(&self) -> Vec<Report> {
+        match self {
+            Error::Model(error) => error.reports(),
+            _ => vec![self.report()],
+        }
+    }
+}
