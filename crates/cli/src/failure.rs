@@ -115,6 +115,13 @@ impl Reporter {
         }
     }
 
+    /// A line for a person who watches, unless `--quiet`.
+    pub(crate) fn say(self, text: &str) {
+        if !self.quiet && !self.json {
+            let _ = writeln!(std::io::stderr().lock(), "{text}");
+        }
+    }
+
     pub(crate) fn fail(self, failure: &Failure) -> ExitCode {
         match failure {
             Failure::BrokenPipe => ExitCode::SUCCESS,

@@ -8,8 +8,13 @@ use altclip::{Event, LoadOptions, Model, Observer};
 use altclip_report::{Code, Report, quote};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+
+/// The folder of a model that another flag names.
+pub(crate) fn named(model: &Path) -> Result<PathBuf, Failure> {
+    folder(&ModelArgs { model: Some(model.to_owned()), allow_extra_keys: false })
+}
 
 /// The folder or packed file of the model that was named.
 pub(crate) fn folder(args: &ModelArgs) -> Result<PathBuf, Failure> {

@@ -11,7 +11,7 @@
 //! tower); Gao et al., GradCache, arXiv 2101.06983 (section 3.2).
 
 use crate::cache::FeatureCache;
-use crate::loss::{self, Pairs};
+use crate::loss::{self, Positives};
 use crate::parameters::{Gradient, LOGIT_SCALE, Parameters};
 use crate::task::{Engine, Outcome, Pass, Task, complete};
 use crate::{Error, Result};
@@ -71,9 +71,6 @@ impl<T> Kept<T> {
         Ok(tower)
     }
 }
-
-/// Largest logit scale: no logit is above 100 times the cosine.
-pub const MAX_LOG_SCALE: f32 = 4.605_170_2;
 
 impl Contrastive {
     /// Training of a model of these sizes on pictures of `picture_len` numbers each.
@@ -193,24 +190,24 @@ impl Task for Contrastive {
         let log_scale = parameters.read(LOGIT_SCALE)?.first().copied().unwrap_or(0.0);
         let image_ids: Vec<u64> = batch.iter().map(|sample| sample.image).collect();
         let text_ids: Vec<u64> = batch.iter().map(|sample| sample.meaning).collect();
-        let (_, pool) = self.engine.backend.kernels();
+        let (kernels, pool) = self.engine.backend.kernels();
         let found = loss::contrastive(
+            kernels,
             pool,
-            &Pairs {
+            &loss::Contrastive {
                 images: &features[0],
                 texts: &features[1],
                 width: self.model.projection_dim,
-                log_scale,
-                image_ids: &image_ids,
-                text_ids: &text_ids,
+                positives: &Positives::of_ids(&image_ids, &text_ids),
+                logit_scale: log_scale,
             },
         );
 
         let mut sums = vec![None; parameters.trained().len()];
         if let Some(number) = parameters.number(LOGIT_SCALE) {
-            sums[number] = Some(Gradient::Dense(vec![found.log_scale_gradient]));
+            sums[number] = Some(Gradient::Dense(vec![found.logit_scale]));
         }
-        let gradients = [&found.image_gradients, &found.text_gradients];
+        let gradients = [&found.images, &found.texts];
         let width = self.model.projection_dim;
         for (tower, (forward, trained)) in towers.iter().enumerate() {
             if !trained {
@@ -226,13 +223,13 @@ impl Task for Contrastive {
                 self.engine.backward(parameters, &mut sums, pass, gradient)?;
             }
         }
-        Ok(Outcome { loss: found.loss, gradients: complete(parameters, sums)? })
+        Ok(Outcome { loss: f64::from(found.loss), gradients: complete(parameters, sums)? })
     }
 
     fn after_update(&self, parameters: &mut Parameters) {
         if let Some(number) = parameters.number(LOGIT_SCALE) {
             let values = parameters.trained_mut()[number].values_mut();
-            values.iter_mut().for_each(|scale| *scale = scale.min(MAX_LOG_SCALE));
+            values.iter_mut().for_each(loss::clamp_logit_scale);
         }
     }
 }

@@ -107,6 +107,7 @@ impl Task for Distill {
         let student = TextEncoder::new(&self.engine.weights(parameters), &self.model)?;
         let targets = self.teacher.states(batch)?;
         let mut sums = vec![None; parameters.trained().len()];
+        let (_, pool) = self.engine.backend.kernels();
         let mut loss = 0.0;
         let chunk = self.engine.chunk_size.max(1);
         let chunks = batch.chunks(chunk).zip(targets.chunks(chunk * self.teacher.width));
@@ -115,11 +116,11 @@ impl Task for Distill {
             let pass =
                 self.engine.pass(parameters, (step, nth), |b| Ok(student.pooled(b, &texts)?))?;
             let states = self.engine.backend.read(pass.output())?;
-            let (chunk_loss, mut gradient) = loss::mse(&states, targets);
+            let (chunk_loss, mut gradient) = loss::mse(pool, &states, targets);
             // The mean over the batch is that of the chunks, weighted by their sizes.
             let share = pairs.len() as f64 / batch.len() as f64;
             gradient.iter_mut().for_each(|g| *g *= share as f32);
-            loss += share * chunk_loss;
+            loss += share * f64::from(chunk_loss);
             self.engine.backward(parameters, &mut sums, pass, &gradient)?;
         }
         Ok(Outcome { loss, gradients: complete(parameters, sums)? })

@@ -72,6 +72,12 @@ pub enum Error {
         /// The step.
         step: u64,
     },
+    /// Checkpoints and logs.
+    #[error(transparent)]
+    Saved(#[from] crate::state::Error),
+    /// A checkpoint of another model.
+    #[error("the checkpoint does not belong to this run: {0}")]
+    State(String),
     /// An error that another crate reported.
     #[error("{0}")]
     Reported(Report),
@@ -110,6 +116,8 @@ impl Diagnose for Error {
             Error::Data(error) => error.report(),
             Error::Sample(fault) => fault.report(),
             Error::Reported(report) => report.clone(),
+            Error::Saved(error) => error.report(),
+            Error::State(_) => training(Code::E6010).help("begin again in another --out"),
             Error::Read { path, source } => {
                 Report::new(Code::E2001, "training", format!("a file cannot be read: {source}"))
                     .place(path.display().to_string())

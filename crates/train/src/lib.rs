@@ -17,24 +17,24 @@ pub mod guard;
 pub mod interpolate;
 pub mod lora;
 pub mod loss;
+pub mod metrics;
 pub mod optimizer;
 mod parallel;
 pub mod parameters;
+pub mod progress;
 pub mod random;
+pub mod report;
 pub mod run;
 pub mod samples;
 pub mod schedule;
 pub mod snapshot;
 pub mod start;
+pub mod state;
+pub mod stop;
 pub mod task;
+pub mod tensorboard;
 
 pub use error::Error;
 
 /// What the functions of this crate return.
 pub type Result<T> = std::result::Result<T, Error>;
-pub mod metrics;
-pub mod progress;
-pub mod report;
-pub mod state;
-pub mod stop;
-pub mod tensorboard;

@@ -4,11 +4,13 @@
 //! loaded, and gets them from here; what was prepared for which names is written down, so that
 //! gradients find their way back.
 
+use crate::lora::{self, Factors, Lora};
 use crate::{Error, Result};
 use altclip_checkpoint::Expected;
 use altclip_models::weights::{Files, Prepared, Source};
 use altclip_report::Report;
-use altclip_tensor::{Backend, Gradients, RowSource, WeightGrad, WeightId};
+use altclip_kernels::Pool;
+use altclip_tensor::{Backend, CpuBackend, Gradients, RowSource, WeightGrad, WeightId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -61,18 +63,15 @@ impl Parameter {
 /// Name of the factor from cosine to logit, stored as a logarithm.
 pub const LOGIT_SCALE: &str = "logit_scale";
 
-/// A low-rank update of a weight that is itself not trained: `W + scale · B · A`.
-///
-/// # Source
-/// Hu et al., LoRA, arXiv 2106.09685, section 4.1.
+/// A low-rank update of a weight that is itself not trained.
 #[derive(Clone, Copy, Debug)]
 pub struct Adapter {
+    /// Its sizes.
+    pub lora: Lora,
     /// Number of the parameter `A` `[rank, K]`.
     pub a: usize,
     /// Number of the parameter `B` `[N, rank]`.
     pub b: usize,
-    /// `alpha / rank`.
-    pub scale: f32,
 }
 
 /// The tensors of a model: some trained, the others as they are in files.
@@ -144,9 +143,13 @@ impl Parameters {
     }
 
     /// Adds a low-rank update to the frozen weight `name`.
-    pub fn adapt(&mut self, name: &str, a: Parameter, b: Parameter, scale: f32) {
-        let adapter = Adapter { a: self.push(a), b: self.push(b), scale };
-        self.adapters.insert(name.to_owned(), adapter);
+    pub fn adapt(&mut self, name: &str, lora: Lora, factors: Factors) {
+        let [a, b] = lora::peft_names(name).unwrap_or_else(|| {
+            [format!("{name}.lora_A"), format!("{name}.lora_B")]
+        });
+        let a = self.push(Parameter::new(a, &[lora.rank, lora.k], factors.a));
+        let b = self.push(Parameter::new(b, &[lora.n, lora.rank], factors.b));
+        self.adapters.insert(name.to_owned(), Adapter { lora, a, b });
     }
 
     fn push(&mut self, parameter: Parameter) -> usize {
@@ -202,9 +205,7 @@ impl Parameters {
         let frozen = self.frozen.as_ref().ok_or_else(|| Error::NoTensor(name.to_owned()))?;
         let mut values = frozen.checkpoint.read_f32(name)?;
         if let Some(adapter) = self.adapters.get(name) {
-            let rank_rows = self.adapted(adapter);
-            let rows = 0..rank_rows.shape[0];
-            rank_rows.add_rows(rows, &mut values);
+            self.adapted(adapter).add_rows(0..adapter.lora.n, &mut values);
         }
         Ok(values)
     }
@@ -219,30 +220,34 @@ impl Parameters {
         self.lock().keys().copied().collect()
     }
 
-    /// Adds the gradients of prepared weights to those of the parameters that they were made of.
+    /// Adds the gradients of prepared weights to those of the parameters that they were made of. A pass
+    /// through one tower has none for the other.
     ///
     /// # Errors
-    /// [`altclip_tensor::Error::NoGradient`]: a trained tensor that nothing flowed to is a mistake.
+    /// A gradient of another backend.
     pub fn collect(
         &self,
-        backend: &dyn Backend,
-        gradients: &Gradients,
+        backend: &CpuBackend,
+        gradients: Gradients,
         sums: &mut [Option<Gradient>],
     ) -> Result<()> {
-        for (&id, parts) in &*self.lock() {
-            match gradients.of_weight(id)? {
+        let (_, pool) = backend.kernels();
+        let prepared = self.lock();
+        for (id, gradient) in gradients.into_received() {
+            let parts = prepared.get(&id).map_or(&[][..], Vec::as_slice);
+            match gradient {
                 WeightGrad::Dense(tensor) => {
-                    let numbers = backend.read(tensor)?;
+                    let numbers = backend.read(&tensor)?;
                     for part in parts {
                         let Some(numbers) = numbers.get(part.numbers.clone()) else { continue };
-                        self.add(&part.name, numbers, sums);
+                        self.add(pool, &part.name, numbers, sums);
                     }
                 }
                 WeightGrad::Rows { rows, values } => {
-                    let values = backend.read(values)?;
+                    let values = backend.read(&values)?;
                     for part in parts {
                         let Some(number) = self.number(&part.name) else { continue };
-                        add_rows(&mut sums[number], rows, &values);
+                        add_rows(&mut sums[number], &rows, &values);
                     }
                 }
             }
@@ -251,28 +256,21 @@ impl Parameters {
     }
 
     /// Adds a dense gradient of the tensor `name`, or of what it is made of.
-    fn add(&self, name: &str, numbers: &[f32], sums: &mut [Option<Gradient>]) {
+    fn add(&self, pool: &Pool, name: &str, numbers: &[f32], sums: &mut [Option<Gradient>]) {
         if let Some(number) = self.number(name) {
             add_dense(&mut sums[number], numbers);
         } else if let Some(adapter) = self.adapters.get(name) {
-            // dB = s · dW · Aᵀ, dA = s · Bᵀ · dW
-            let (a, b) = (&self.trained[adapter.a], &self.trained[adapter.b]);
-            let rank = a.shape[0];
-            let (d_a, d_b) = crate::lora::gradients(numbers, &a.values, &b.values, rank, adapter.scale);
-            add_dense(&mut sums[adapter.a], &d_a);
-            add_dense(&mut sums[adapter.b], &d_b);
+            let values = |number: usize| self.trained[number].values.to_vec();
+            let factors = Factors { a: values(adapter.a), b: values(adapter.b) };
+            let gradients = adapter.lora.gradients(pool, numbers, &factors);
+            add_dense(&mut sums[adapter.a], &gradients.a);
+            add_dense(&mut sums[adapter.b], &gradients.b);
         }
     }
 
-    fn adapted(&self, adapter: &Adapter) -> LowRank {
-        let (a, b) = (&self.trained[adapter.a], &self.trained[adapter.b]);
-        LowRank {
-            shape: [b.shape[0], a.row_len()],
-            rank: a.shape[0],
-            a: a.values.clone(),
-            b: b.values.clone(),
-            scale: adapter.scale,
-        }
+    fn adapted(&self, adapter: &Adapter) -> Update {
+        let values = |number: usize| self.trained[number].values.clone();
+        Update { lora: adapter.lora, a: values(adapter.a), b: values(adapter.b) }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<WeightId, Vec<Part>>> {
@@ -379,30 +377,24 @@ impl RowSource for MasterRows {
 }
 
 /// `scale · B · A`.
-struct LowRank {
-    shape: [usize; 2],
-    rank: usize,
+struct Update {
+    lora: Lora,
     a: Arc<Vec<f32>>,
     b: Arc<Vec<f32>>,
-    scale: f32,
 }
 
-impl LowRank {
+impl Update {
     fn add_rows(&self, rows: Range<usize>, out: &mut [f32]) {
-        let k = self.shape[1];
-        let b_rows = self.b.chunks_exact(self.rank.max(1)).skip(rows.start);
-        for (out, b) in out.chunks_exact_mut(k.max(1)).zip(b_rows) {
-            for (&b, a) in b.iter().zip(self.a.chunks_exact(k.max(1))) {
-                let factor = self.scale * b;
-                out.iter_mut().zip(a).for_each(|(out, a)| *out += factor * a);
-            }
+        let b_rows = self.b.chunks_exact(self.lora.rank).skip(rows.start);
+        for (out, b) in out.chunks_exact_mut(self.lora.k).zip(b_rows) {
+            self.lora.add_row(&self.a, b, self.lora.scale(), out);
         }
     }
 }
 
 struct AdaptedRows {
     rows: Arc<dyn RowSource>,
-    update: LowRank,
+    update: Update,
 }
 
 impl RowSource for AdaptedRows {

@@ -5,19 +5,24 @@
 //! one that was not.
 
 use crate::feed::{Feed, Prepare};
-use crate::guard::{Guard, Verdict};
-use crate::metrics::{Metrics, StepLine};
-use crate::observer::{Event, Observer};
+use crate::guard::{Guard, NonFinite, Verdict, first_non_finite};
+use crate::metrics::{Log, Mark, StepRecord};
 use crate::optimizer::{Moments, Norms, Optimizer, Step, TensorUpdate};
-use crate::parameters::{Gradient, Parameters};
+use crate::parameters::{Gradient, LOGIT_SCALE, Parameters};
 use crate::schedule::Schedule;
-use crate::state::{Checkpoints, Saved};
-use crate::stop;
+use crate::state::{Best, Checkpoints, Loaded, Resume, RunState, TensorSlice};
+use crate::progress::{Event, Observer, Pace};
+use crate::stop::{EarlyStopping, Stop, StopReason, Verdict as Better};
 use crate::task::Task;
 use crate::{Error, Result};
 use altclip_data::{Cursor, MaxBad, Order, Tally};
+use altclip_durable::Vfs;
 use altclip_kernels::Pool;
+use altclip_report::{Diagnose, Report};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,7 +31,7 @@ use std::time::{Duration, Instant};
 pub struct RunOptions {
     /// Samples of an update.
     pub batch_size: usize,
-    /// Learning rates, and the number of updates.
+    /// Learning rates, and the number of steps.
     pub schedule: Schedule,
     /// How weights are updated.
     pub optimizer: Optimizer,
@@ -40,15 +45,17 @@ pub struct RunOptions {
     pub max_bad: MaxBad,
     /// Threads that prepare samples.
     pub threads: usize,
-    /// Updates between checkpoints.
+    /// Steps between checkpoints.
     pub save_every: u64,
-    /// Updates between measurements; 0 measures only at the end.
+    /// Steps between measurements; 0 measures only at the end.
     pub eval_every: u64,
     /// Measurements in a row without anything better that end the run.
     pub patience: Option<u32>,
+    /// What a run that goes on must have in common with the one that was interrupted.
+    pub fixed: BTreeMap<String, String>,
 }
 
-/// A measured value by its name; the first of a measurement is what "better" is judged by.
+/// Measured values by name; the first is what "better" is judged by.
 pub type Scores = Vec<(String, f64)>;
 
 /// What a run is made of beside its task.
@@ -57,49 +64,27 @@ pub struct Parts<'a, S> {
     pub prepare: Arc<Prepare<S>>,
     /// Number of samples.
     pub len: u64,
-    /// Measures the model as it is; empty where nothing is to be measured.
+    /// Measures the model as it is; gives nothing where nothing is to be measured.
     pub evaluate: &'a mut dyn FnMut(&Parameters) -> Result<Scores>,
     /// Where checkpoints are kept.
     pub checkpoints: &'a mut Checkpoints,
-    /// Where each step is written down.
-    pub metrics: &'a mut Metrics,
+    /// The file system of the run's folder.
+    pub vfs: Arc<dyn Vfs>,
+    /// The run's folder.
+    pub out: &'a Path,
     /// Is told of everything.
-    pub observer: &'a Observer,
+    pub observer: &'a mut dyn Observer,
+    /// The wish to end at the next step.
+    pub stop: &'a Stop,
     /// Runs the optimiser.
     pub pool: &'a Pool,
-}
-
-/// Everything that is not a tensor and that the next step depends on.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Counters {
-    /// Steps so far, with those that were passed over.
-    step: u64,
-    /// Updates so far.
-    updates: u64,
-    cursor: Cursor,
-    tally: Tally,
-    guard: Guard,
-    /// The best first score, and measurements since.
-    best: Option<f64>,
-    since_best: u32,
-}
-
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// All updates were made.
-    Finished,
-    /// Nothing got better any more.
-    Early,
-    /// It was asked to stop; its state is saved.
-    Interrupted,
 }
 
 /// What a run leaves beside the parameters.
 #[derive(Clone, Debug)]
 pub struct Summary {
     /// How it ended.
-    pub end: End,
+    pub end: StopReason,
     /// Steps of the whole run.
     pub steps: u64,
     /// Loss of the last step.
@@ -108,194 +93,392 @@ pub struct Summary {
     pub samples_per_second: f64,
     /// The last measurement.
     pub scores: Scores,
+    /// The best first score, and the step behind which it was measured.
+    pub best: Option<Best>,
     /// Bad samples, in words.
     pub bad_samples: String,
+    /// Batches that were passed over because something in them was not finite.
+    pub bad_batches: u64,
 }
 
-/// Trains `parameters` until the schedule ends, nothing gets better, or the process is asked to stop.
+/// Counters of [`RunState::counters`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Counters {
+    /// Batches that were read; never goes back.
+    batches: u64,
+    /// Updates that were made.
+    updates: u64,
+    tally: Tally,
+    guard: Guard,
+    early: EarlyStopping,
+    /// How far `bad_batches.jsonl` goes.
+    bad_log: Mark,
+}
+
+/// A batch whose numbers were not finite, as `bad_batches.jsonl` has it.
+#[derive(Serialize)]
+struct BadBatch<'a> {
+    step: u64,
+    batch: u64,
+    what: &'a NonFinite,
+    verdict: &'static str,
+    samples: &'a [u64],
+}
+
+/// Trains `parameters` until the schedule ends, nothing gets better, or the process is asked to stop. With
+/// `resume` it goes on from the newest checkpoint, if there is one.
 ///
 /// # Errors
-/// [`Error::NotFinite`] when the guard gives up; a checkpoint cannot be written again and again; the data
-/// are worse than allowed; the model cannot be run.
+/// [`Error::NotFinite`] when the guard gives up; checkpoints that cannot be written again and again; the
+/// data are worse than allowed; the model cannot be run.
 pub fn run<T: Task>(
     task: &T,
     parameters: &mut Parameters,
     options: &RunOptions,
-    mut parts: Parts<'_, T::Sample>,
+    parts: Parts<'_, T::Sample>,
+    resume: bool,
 ) -> Result<Summary> {
-    let mut moments: Vec<Moments> =
-        parameters.trained().iter().map(|p| Moments::zeros(p.values().len())).collect();
-    let mut counters = Counters {
-        step: 0,
-        updates: 0,
-        cursor: Cursor::default(),
-        tally: Tally::new(options.max_bad, parts.len),
-        guard: Guard::default(),
-        best: None,
-        since_best: 0,
-    };
-    if let Some(saved) = parts.checkpoints.load_newest()? {
-        counters = restore(&saved, parameters, &mut moments)?;
-        parts.observer.tell(&Event::Resumed { step: counters.step });
+    let mut training = Training::new(parameters, options, parts, resume)?;
+    training.train(task)
+}
+
+struct Training<'a, 'p, S> {
+    parameters: &'p mut Parameters,
+    moments: Vec<Moments>,
+    options: &'p RunOptions,
+    parts: Parts<'a, S>,
+    state: RunState,
+    counters: Counters,
+    feed: Feed<S>,
+    log: Log,
+    bad_log: Log,
+    pace: Pace,
+    /// Lines of `timings.jsonl` that wait for the next checkpoint.
+    timings: String,
+    loss: Option<f64>,
+    scores: Scores,
+    busy: Duration,
+    samples: u64,
+}
+
+impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
+    fn new(
+        parameters: &'p mut Parameters,
+        options: &'p RunOptions,
+        mut parts: Parts<'a, S>,
+        resume: bool,
+    ) -> Result<Self> {
+        let mut moments: Vec<Moments> =
+            parameters.trained().iter().map(|p| Moments::zeros(p.values().len())).collect();
+        parts.checkpoints.require_space(&slices(parameters, &moments))?;
+        let mut state = RunState::new(options.seed, options.fixed.clone());
+        let mut counters = Counters {
+            batches: 0,
+            updates: 0,
+            tally: Tally::new(options.max_bad, parts.len),
+            guard: Guard::default(),
+            early: EarlyStopping::new(options.patience.unwrap_or(0), 0.0, true),
+            bad_log: Mark::default(),
+        };
+        let loaded = if resume { parts.checkpoints.load(Resume::Newest)? } else { None };
+        if let Some(loaded) = loaded {
+            loaded.state.require(&options.fixed)?;
+            for warning in &loaded.warnings {
+                parts.observer.tell(&Event::Notice(warning));
+            }
+            (state, counters) = restore(loaded, parameters, &mut moments)?;
+        }
+        let log = open_log(&mut parts, "metrics.jsonl", &state.log)?;
+        let bad_log = open_log(&mut parts, "bad_batches.jsonl", &counters.bad_log)?;
+        let feed = Feed::new(
+            parts.prepare.clone(),
+            Order::new(parts.len, options.seed, options.shuffle),
+            options.batch_size,
+            options.threads,
+            (cursor(&state), counters.tally.clone()),
+        )?;
+        Ok(Self {
+            parameters,
+            moments,
+            options,
+            parts,
+            state,
+            counters,
+            feed,
+            log,
+            bad_log,
+            pace: Pace::default(),
+            timings: String::new(),
+            loss: None,
+            scores: Scores::new(),
+            busy: Duration::ZERO,
+            samples: 0,
+        })
     }
-    parts.metrics.cut_after(counters.step)?;
-    let mut feed = Feed::new(
-        parts.prepare.clone(),
-        Order::new(parts.len, options.seed, options.shuffle),
-        options.batch_size,
-        options.threads,
-        (counters.cursor, counters.tally.clone()),
-    )?;
-    let total = options.schedule.total_steps;
-    let (mut busy, mut samples) = (Duration::ZERO, 0u64);
-    let (mut loss, mut scores) = (None, Scores::new());
-    let mut end = End::Finished;
-    if counters.step == 0 {
-        scores = measure(parameters, &mut counters, &mut parts, false)?.0;
-        parts.checkpoints.save(&snapshot(&counters, &feed), parameters, &moments, false)?;
+
+    fn train<T: Task<Sample = S>>(&mut self, task: &T) -> Result<Summary> {
+        let total = self.options.schedule.total_steps;
+        let mut end = StopReason::Finished;
+        if self.state.step == 0 {
+            self.measure()?;
+            self.save()?;
+        }
+        while self.state.step < total {
+            if !self.step(task)? {
+                continue;
+            }
+            let step = self.state.step;
+            let (last, every) = (step == total, self.options.eval_every);
+            let mut verdict = None;
+            if last || (every > 0 && step.is_multiple_of(every)) {
+                verdict = self.measure()?;
+            }
+            let (better, early) =
+                (verdict == Some(Better::Better), verdict == Some(Better::Stop));
+            let asked = self.parts.stop.is_wished();
+            if last || early || asked || better || step.is_multiple_of(self.options.save_every) {
+                self.save()?;
+            }
+            if (early || asked) && !last {
+                end = if asked { StopReason::Interrupted } else { StopReason::EarlyStopping };
+                break;
+            }
+        }
+        let seconds = self.busy.as_secs_f64();
+        Ok(Summary {
+            end,
+            steps: self.state.step,
+            loss: self.loss,
+            samples_per_second: if seconds > 0.0 { self.samples as f64 / seconds } else { 0.0 },
+            scores: self.scores.clone(),
+            best: self.state.best,
+            bad_samples: self.feed.tally().to_string(),
+            bad_batches: self.counters.guard.bad(),
+        })
     }
-    while counters.step < total {
+
+    /// One batch; `false` where it led back to a checkpoint.
+    fn step<T: Task<Sample = S>>(&mut self, task: &T) -> Result<bool> {
         let began = Instant::now();
-        let batch = feed.next_batch()?;
-        let step = counters.step + 1;
-        let outcome = task.step(parameters, step, &batch.samples)?;
-        let gradients: Vec<_> = outcome
-            .gradients
-            .iter()
-            .zip(parameters.trained())
-            .map(|(gradient, parameter)| gradient.as_view(parameter.row_len()))
-            .collect();
-        let norms = Norms::of(parts.pool, &gradients);
-        let finite = outcome.loss.is_finite() && norms.non_finite().is_none();
-        let lr = options.schedule.lr(step);
-        match counters.guard.judge(step, finite) {
+        let batch = self.feed.next_batch()?;
+        self.counters.batches += 1;
+        let step = self.state.step + 1;
+        let outcome = task.step(self.parameters, step, &batch.samples)?;
+        let norms = {
+            let widths = self.parameters.trained().iter().map(|parameter| parameter.row_len());
+            let gradients = outcome.gradients.iter().zip(widths);
+            let views: Vec<_> = gradients.map(|(gradient, width)| gradient.as_view(width)).collect();
+            Norms::of(self.parts.pool, &views)
+        };
+        let lr = self.options.schedule.lr(step);
+        let bad = {
+            let trained = self.parameters.trained();
+            let names: Vec<&str> = trained.iter().map(|p| p.name.as_str()).collect();
+            let scale = self.parameters.number(LOGIT_SCALE).map(|n| trained[n].values()[0]);
+            first_non_finite(outcome.loss as f32, scale, &norms, &names)
+        };
+        match self.counters.guard.judge(self.counters.batches, bad.as_ref()) {
             Verdict::Update => {
-                counters.updates += 1;
+                self.counters.updates += 1;
                 let update = Step {
-                    number: counters.updates,
+                    number: self.counters.updates,
                     lr,
-                    gradient_scale: norms.clip_coefficient(options.grad_clip),
+                    gradient_scale: norms.clip_coefficient(self.options.grad_clip),
                 };
-                drop(gradients);
-                apply(options, parts.pool, update, parameters, &mut moments, &outcome.gradients);
-                task.after_update(parameters);
+                self.update(update, &outcome.gradients);
+                task.after_update(self.parameters);
+                self.loss = Some(outcome.loss);
             }
             verdict => {
-                drop(gradients);
-                parts.metrics.bad_batch(&bad)?;
-                parts.observer.tell(&Event::NotFinite { step });
+                if let Some(what) = &bad {
+                    self.write_down_bad(step, what, &verdict, &batch.numbers)?;
+                }
                 match verdict {
                     Verdict::RollBack { skip } => {
-                        let guard = counters.guard.clone();
-                        let resumed_at = feed.cursor();
-                        let saved = parts.checkpoints.load_newest()?.ok_or(Error::NotFinite { step })?;
-                        counters = restore(&saved, parameters, &mut moments)?;
-                        counters.guard = guard;
-                        parts.metrics.cut_after(counters.step)?;
-                        // What led there is not seen again: the data go on behind the bad batch.
-                        feed.go_to(resumed_at, counters.tally.clone())?;
-                        feed.skip(skip)?;
-                        parts.checkpoints.save(&snapshot(&counters, &feed), parameters, &moments, false)?;
-                        parts.observer.tell(&Event::RolledBack { to: counters.step, skip });
-                        continue;
+                        self.roll_back(skip.end.saturating_sub(skip.start))?;
+                        return Ok(false);
                     }
                     Verdict::Stop => return Err(Error::NotFinite { step }),
                     _ => {}
                 }
             }
         }
-        counters.step = step;
-        loss = finite.then_some(outcome.loss).or(loss);
-        busy += began.elapsed();
-        samples += batch.samples.len() as u64;
-        let line = StepLine { step, loss: outcome.loss, lr, grad_norm: norms.global() };
-        parts.metrics.step(&line, began.elapsed(), batch.samples.len())?;
-        parts.observer.tell(&Event::Step { line: &line, total, samples: options.batch_size });
+        self.state.step = step;
+        let took = began.elapsed();
+        self.busy += took;
+        self.samples += batch.samples.len() as u64;
+        let grad_norm = norms.global();
+        let record = StepRecord { step, loss: outcome.loss, lr, grad_norm, extra: Vec::new() };
+        self.log.line(&record.line())?;
+        self.pace.step(batch.samples.len() as u64, took);
+        let progress = self.pace.progress(&record, self.options.schedule.total_steps);
+        self.timings.push_str(&Pace::timing_line(step, batch.samples.len() as u64, took));
+        self.parts.observer.tell(&Event::Step { record: &record, progress });
+        Ok(true)
+    }
 
-        let last = step == total;
-        let mut better = false;
-        if last || (options.eval_every > 0 && step.is_multiple_of(options.eval_every)) {
-            let (measured, is_better) = measure(parameters, &mut counters, &mut parts, true)?;
-            (scores, better) = (measured, is_better);
+    fn update(&mut self, step: Step, gradients: &[Gradient]) {
+        let rows = self.parameters.trained_mut().iter_mut().zip(&mut self.moments).zip(gradients);
+        let mut tensors: Vec<TensorUpdate<'_>> = rows
+            .map(|((parameter, moments), gradient)| {
+                let (decay, width) = (parameter.decays(), parameter.row_len());
+                let (name, master) = parameter.name_and_values_mut();
+                TensorUpdate { name, master, moments, gradient: gradient.as_view(width), decay }
+            })
+            .collect();
+        self.options.optimizer.step(self.parts.pool, step, &mut tensors);
+    }
+
+    fn write_down_bad(
+        &mut self,
+        step: u64,
+        what: &NonFinite,
+        verdict: &Verdict,
+        samples: &[u64],
+    ) -> Result<()> {
+        let verdict = match verdict {
+            Verdict::Update => "update",
+            Verdict::Skip => "skip",
+            Verdict::RollBack { .. } => "roll back",
+            Verdict::Stop => "stop",
+        };
+        let batch = BadBatch { step, batch: self.counters.batches, what, verdict, samples };
+        let line = serde_json::to_string(&batch).unwrap_or_default();
+        self.bad_log.line(&(line + "\n"))?;
+        let report = Error::NotFinite { step }.report();
+        let note = Report { message: format!("{}; {verdict}", report.message), ..report };
+        self.parts.observer.tell(&Event::Notice(&note));
+        Ok(())
+    }
+
+    /// Takes weights, moments and steps from the newest checkpoint. What led here is not seen again: the
+    /// data go on `left_out` batches behind the bad one.
+    fn roll_back(&mut self, left_out: u64) -> Result<()> {
+        let loaded = self.parts.checkpoints.load(Resume::Newest)?;
+        let loaded = loaded.ok_or(Error::NotFinite { step: self.state.step + 1 })?;
+        let now = self.counters.clone();
+        let (state, saved) = restore(loaded, self.parameters, &mut self.moments)?;
+        self.state = state;
+        self.counters = Counters { updates: saved.updates, ..now };
+        self.counters.batches += left_out;
+        self.log = open_log(&mut self.parts, "metrics.jsonl", &self.state.log)?;
+        self.feed.skip(left_out)
+    }
+
+    /// Measures the model, if there is anything to measure it on.
+    fn measure(&mut self) -> Result<Option<Better>> {
+        self.scores = (self.parts.evaluate)(self.parameters)?;
+        let Some(&(_, value)) = self.scores.first() else { return Ok(None) };
+        let step = self.state.step;
+        self.parts.observer.tell(&Event::Evaluation { step, values: &self.scores });
+        let verdict = self.counters.early.update(value);
+        if verdict == Better::Better {
+            self.state.best = Some(Best { step, value });
         }
-        let early = options.patience.is_some_and(|patience| counters.since_best >= patience.max(1));
-        let asked = stop::requested();
-        if last || early || asked || better || step.is_multiple_of(options.save_every) {
-            parts.checkpoints.save(&snapshot(&counters, &feed), parameters, &moments, better)?;
-        }
-        if early && !last {
-            end = End::Early;
-            break;
-        }
-        if asked && !last {
-            end = End::Interrupted;
-            break;
+        Ok(Some(verdict))
+    }
+
+    fn save(&mut self) -> Result<()> {
+        let cursor = self.feed.cursor();
+        (self.state.epoch, self.state.cursor) = (cursor.epoch, cursor.position);
+        self.counters.tally = self.feed.tally().clone();
+        let marks = self.log.mark().and_then(|log| Ok((log, self.bad_log.mark()?)));
+        let saved = marks.and_then(|(log, bad_log)| {
+            self.state.log = log;
+            self.counters.bad_log = bad_log;
+            let counters = serde_json::to_value(&self.counters).unwrap_or_default();
+            self.state.counters = BTreeMap::from([("run".to_owned(), counters)]);
+            self.parts.checkpoints.save(&self.state, slices(self.parameters, &self.moments))
+        });
+        match saved {
+            Ok(dir) => {
+                self.parts.observer.tell(&Event::Saved { step: self.state.step, dir: &dir });
+                self.write_timings();
+                Ok(())
+            }
+            Err(error) if self.parts.checkpoints.must_stop() => Err(error.into()),
+            Err(error) => {
+                self.parts.observer.tell(&Event::Notice(&error.report()));
+                Ok(())
+            }
         }
     }
-    let seconds = busy.as_secs_f64();
-    Ok(Summary {
-        end,
-        steps: counters.step,
-        loss,
-        samples_per_second: if seconds > 0.0 { samples as f64 / seconds } else { 0.0 },
-        scores,
-        bad_samples: feed.tally().to_string(),
-    })
 }
 
-/// Measures the model and says whether its first score is the best so far.
-fn measure<S>(
-    parameters: &Parameters,
-    counters: &mut Counters,
-    parts: &mut Parts<'_, S>,
-    counts: bool,
-) -> Result<(Scores, bool)> {
-    let scores = (parts.evaluate)(parameters)?;
-    let Some(first) = scores.first().map(|score| score.1) else { return Ok((scores, false)) };
-    parts.metrics.scores(counters.step, &scores)?;
-    parts.observer.tell(&Event::Scores { step: counters.step, scores: &scores });
-    let better = counters.best.is_none_or(|best| first > best);
-    if better {
-        (counters.best, counters.since_best) = (Some(first), 0);
-    } else if counts {
-        counters.since_best += 1;
+/// Appends what the clock said, which nothing depends on.
+impl<S> Training<'_, '_, S> {
+    fn write_timings(&mut self) {
+        let path = self.parts.out.join("timings.jsonl");
+        let written = self.parts.vfs.append(&path).and_then(|mut file| {
+            file.write_all(self.timings.as_bytes())?;
+            file.flush()
+        });
+        if written.is_ok() {
+            self.timings.clear();
+        }
     }
-    Ok((scores, better && counts))
 }
 
-fn apply(
-    options: &RunOptions,
-    pool: &Pool,
-    step: Step,
-    parameters: &mut Parameters,
-    moments: &mut [Moments],
-    gradients: &[Gradient],
-) {
-    let rows = parameters.trained_mut().iter_mut().zip(moments).zip(gradients);
-    let mut tensors: Vec<TensorUpdate<'_>> = rows
-        .map(|((parameter, moments), gradient)| {
-            let (decay, width) = (parameter.decays(), parameter.row_len());
-            let (name, master) = parameter.name_and_values_mut();
-            TensorUpdate { name, master, moments, gradient: gradient.as_view(width), decay }
+fn cursor(state: &RunState) -> Cursor {
+    Cursor { epoch: state.epoch, position: state.cursor }
+}
+
+fn open_log<S>(parts: &mut Parts<'_, S>, name: &str, mark: &Mark) -> Result<Log> {
+    let path: PathBuf = parts.out.join(name);
+    if mark.bytes == 0 {
+        return Ok(Log::create(parts.vfs.clone(), &path)?);
+    }
+    let (log, warning) = Log::resume(parts.vfs.clone(), &path, mark)?;
+    if let Some(warning) = warning {
+        parts.observer.tell(&Event::Notice(&warning));
+    }
+    Ok(log)
+}
+
+/// Masters and moments under the names of a checkpoint.
+fn slices<'a>(parameters: &'a Parameters, moments: &'a [Moments]) -> Vec<TensorSlice<'a>> {
+    let slice = |kind: &str, name: &str, shape: &[usize], values: &'a [f32]| TensorSlice {
+        name: format!("{kind}.{name}"),
+        shape: shape.to_vec(),
+        values,
+    };
+    let pairs = parameters.trained().iter().zip(moments);
+    pairs
+        .flat_map(|(parameter, moments)| {
+            let (name, shape) = (parameter.name.as_str(), parameter.shape.as_slice());
+            [
+                slice("weight", name, shape, parameter.values()),
+                slice("exp_avg", name, shape, &moments.first),
+                slice("exp_avg_sq", name, shape, &moments.second),
+            ]
         })
-        .collect();
-    options.optimizer.step(pool, step, &mut tensors);
-}
-
-fn snapshot<T: Send + 'static>(counters: &Counters, feed: &Feed<T>) -> Counters {
-    Counters { cursor: feed.cursor(), tally: feed.tally().clone(), ..counters.clone() }
+        .collect()
 }
 
 fn restore(
-    saved: &Saved,
+    mut loaded: Loaded,
     parameters: &mut Parameters,
     moments: &mut [Moments],
-) -> Result<Counters> {
+) -> Result<(RunState, Counters)> {
+    let counters = loaded.state.counters.get("run").cloned().unwrap_or_default();
+    let counters = serde_json::from_value(counters)
+        .map_err(|error| Error::State(format!("its counters: {error}")))?;
     for (parameter, moments) in parameters.trained_mut().iter_mut().zip(moments) {
         let name = parameter.name.clone();
-        saved.read(&format!("weight/{name}"), parameter.values_mut())?;
-        saved.read(&format!("first/{name}"), &mut moments.first)?;
-        saved.read(&format!("second/{name}"), &mut moments.second)?;
+        let mut take = |kind: &str, into: &mut [f32]| {
+            let name = format!("{kind}.{name}");
+            match loaded.tensors.remove(&name) {
+                Some(tensor) if tensor.values.len() == into.len() => {
+                    into.copy_from_slice(&tensor.values);
+                    Ok(())
+                }
+                Some(tensor) => Err(Error::State(format!("{name} has shape {:?}", tensor.shape))),
+                None => Err(Error::State(format!("{name} is missing"))),
+            }
+        };
+        take("weight", parameter.values_mut())?;
+        take("exp_avg", &mut moments.first)?;
+        take("exp_avg_sq", &mut moments.second)?;
     }
-    saved.counters()
+    Ok((loaded.state, counters))
 }

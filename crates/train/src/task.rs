@@ -109,7 +109,7 @@ impl Engine {
         let Pass { tape, output } = pass;
         let gradient = self.backend.tensor(output.rows(), output.cols(), gradient)?;
         let gradients = tape.gradients(&[(output, gradient)])?;
-        parameters.collect(&self.backend, &gradients, sums)
+        parameters.collect(&self.backend, gradients, sums)
     }
 
     /// The root of a model's names over the master weights.

@@ -13,6 +13,7 @@ pub(crate) mod info;
 pub(crate) mod preprocess;
 pub(crate) mod similarity;
 pub(crate) mod tokenize;
+pub(crate) mod train;
 
 use crate::args::{Cli, MaxBad};
 use crate::failure::{Failure, Reporter};

@@ -1,8 +1,8 @@
-//! Retrieval measured in the middle of a run: R@1 of each language, both ways, and the mean recall.
+//! What a model is measured on in the middle of a run: retrieval, or labelled pictures.
 
 use crate::failure::Failure;
-use altclip_data::{CaptionedPictures, Dataset, Fault};
-use altclip_eval::{Pairs, RetrievalOptions, Rows, Scorer};
+use altclip_data::{CaptionedPictures, Dataset, LabelledPictures, Picture};
+use altclip_eval::{Classification, Pairs, RetrievalOptions, Rows, Scorer};
 use altclip_models::config::Model;
 use altclip_tensor::CpuBackend;
 use altclip_train::parameters::Parameters;
@@ -14,56 +14,83 @@ use std::collections::BTreeMap;
 /// Pictures whose pixel values are held at once.
 const PICTURES: usize = 32;
 
-/// What a model is measured on.
+/// A measurement that is taken again and again.
 pub(crate) struct Measure {
-    /// Ids of all captions.
-    texts: Vec<Vec<u32>>,
-    /// The picture of each caption.
-    text_image_index: Vec<usize>,
-    languages: Vec<String>,
-    data: Vec<(CaptionedPictures, u64)>,
     pictures: Pictures,
-    /// Of a frozen tower, once they were computed.
+    data: Data,
+    threads: usize,
+    /// Embeddings of pictures by a frozen tower, once they were computed.
     images: Option<Vec<f32>>,
     frozen: bool,
 }
 
+enum Data {
+    Captions(Captions),
+    Labels(Labels),
+}
+
+/// All captions of all pictures of some datasets.
+struct Captions {
+    datasets: Vec<CaptionedPictures>,
+    texts: Vec<Vec<u32>>,
+    text_image_index: Vec<usize>,
+    languages: Vec<String>,
+}
+
+/// Labelled pictures, and each label in each template.
+struct Labels {
+    data: LabelledPictures,
+    classes: usize,
+    texts: Vec<Vec<u32>>,
+}
+
 impl Measure {
-    /// All captions of all pictures of these datasets. A picture that several of them share counts once.
-    pub(crate) fn new(
+    /// Retrieval over all captions of these datasets; `frozen` where pictures always give the same.
+    pub(crate) fn captions(
         datasets: Vec<CaptionedPictures>,
         ids: &Ids,
         pictures: Pictures,
+        threads: usize,
         frozen: bool,
     ) -> Result<Self, Failure> {
-        let mut measure = Self {
-            texts: Vec::new(),
-            text_image_index: Vec::new(),
-            languages: Vec::new(),
-            data: Vec::new(),
-            pictures,
-            images: None,
-            frozen,
-        };
-        let mut first = 0;
-        for data in datasets {
+        let (mut texts, mut text_image_index, mut languages) = (Vec::new(), Vec::new(), Vec::new());
+        let mut image = 0;
+        for data in &datasets {
             for number in 0..data.len() {
                 let sample = data.get(number)?;
-                let language = sample.language.unwrap_or_default();
                 for caption in &sample.captions {
-                    measure.texts.push(ids.of(caption, || data.place(number))?);
-                    measure.text_image_index.push((first + number) as usize);
-                    measure.languages.push(language.clone());
+                    texts.push(ids.of(caption, || data.place(number))?);
+                    text_image_index.push(image);
+                    languages.push(sample.language.clone().unwrap_or_default());
                 }
+                image += 1;
             }
-            let len = data.len();
-            measure.data.push((data, first));
-            first += len;
         }
-        Ok(measure)
+        let data = Data::Captions(Captions { datasets, texts, text_image_index, languages });
+        Ok(Self { pictures, data, threads, images: None, frozen })
     }
 
-    /// The model as it is.
+    /// Accuracy over labelled pictures.
+    pub(crate) fn labels(
+        data: LabelledPictures,
+        templates: &[String],
+        ids: &Ids,
+        pictures: Pictures,
+        threads: usize,
+        frozen: bool,
+    ) -> Result<Self, Failure> {
+        let mut texts = Vec::new();
+        for name in data.class_names() {
+            for template in templates {
+                texts.push(ids.of(&template.replace("{}", name), || data.place(0))?);
+            }
+        }
+        let classes = data.class_names().len();
+        let data = Data::Labels(Labels { data, classes, texts });
+        Ok(Self { pictures, data, threads, images: None, frozen })
+    }
+
+    /// Figures of the model as it is; the first is what a better model has more of.
     pub(crate) fn run(
         &mut self,
         backend: &CpuBackend,
@@ -75,8 +102,20 @@ impl Measure {
             Some(images) => images,
             None => self.encode_pictures(&snapshot)?,
         };
-        let texts = snapshot.encode_text(&self.texts)?;
-        let scores = self.scores(&images, &texts, model.projection_dim)?;
+        let width = model.projection_dim;
+        let scores = match &self.data {
+            Data::Captions(captions) => {
+                let texts = snapshot.encode_text(&captions.texts)?;
+                captions.scores(&images, &texts, width, self.threads)
+            }
+            Data::Labels(labels) => {
+                let texts = snapshot.encode_text(&labels.texts)?;
+                labels.scores(&images, &texts, width)
+            }
+        }
+        .map_err(|error| {
+            altclip_train::Error::Reported(altclip_report::Diagnose::report(&error))
+        })?;
         if self.frozen {
             self.images = Some(images);
         }
@@ -84,25 +123,52 @@ impl Measure {
     }
 
     fn encode_pictures(&self, snapshot: &Snapshot<'_>) -> altclip_train::Result<Vec<f32>> {
-        let picture = self.pictures.len();
         let mut embeds = Vec::new();
-        for (data, _) in &self.data {
-            let numbers: Vec<u64> = (0..data.len()).collect();
-            for batch in numbers.chunks(PICTURES) {
-                let mut pixels = Vec::with_capacity(batch.len() * picture);
-                for &number in batch {
-                    let sample = data.get(number)?;
-                    let place = || data.place(number);
-                    pixels.extend(self.pictures.pixels(&sample.picture, 0, place)?);
+        match &self.data {
+            Data::Captions(captions) => {
+                for data in &captions.datasets {
+                    self.encode(snapshot, data, |sample| sample.picture, &mut embeds)?;
                 }
-                embeds.extend(snapshot.encode_pixels(&pixels, picture)?);
+            }
+            Data::Labels(labels) => {
+                self.encode(snapshot, &labels.data, |sample| sample.picture, &mut embeds)?;
             }
         }
         Ok(embeds)
     }
 
-    fn scores(&self, images: &[f32], texts: &[f32], width: usize) -> altclip_train::Result<Scores> {
-        let scorer = Scorer::new(1);
+    fn encode<D: Dataset>(
+        &self,
+        snapshot: &Snapshot<'_>,
+        data: &D,
+        picture: impl Fn(D::Sample) -> Picture,
+        embeds: &mut Vec<f32>,
+    ) -> altclip_train::Result<()> {
+        let len = self.pictures.len();
+        let numbers: Vec<u64> = (0..data.len()).collect();
+        for batch in numbers.chunks(PICTURES) {
+            let mut pixels = Vec::with_capacity(batch.len() * len);
+            for &number in batch {
+                let picture = picture(data.get(number)?);
+                pixels.extend(self.pictures.pixels(&picture, 0, || data.place(number))?);
+            }
+            embeds.extend(snapshot.encode_pixels(&pixels, len)?);
+        }
+        Ok(())
+    }
+}
+
+impl Captions {
+    fn scores(
+        &self,
+        images: &[f32],
+        texts: &[f32],
+        width: usize,
+        threads: usize,
+    ) -> altclip_eval::Result<Scores> {
+        let scorer = Scorer::new(threads);
+        let images = Rows::new("image embeddings", images, width)?;
+        let texts = Rows::new("text embeddings", texts, width)?;
         let mut by_language: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (n, language) in self.languages.iter().enumerate() {
             by_language.entry(language).or_default().push(n);
@@ -111,55 +177,67 @@ impl Measure {
         let mut means = Vec::new();
         for (language, captions) in by_language {
             // Only pictures that this language speaks of take part.
-            let mut pictures: BTreeMap<usize, usize> = BTreeMap::new();
-            let mut index = Vec::new();
-            for &n in &captions {
-                let next = pictures.len();
-                index.push(*pictures.entry(self.text_image_index[n]).or_insert(next));
-            }
-            let mut rows = vec![0.0; pictures.len() * width];
-            for (&picture, &row) in &pictures {
-                rows[row * width..(row + 1) * width]
-                    .copy_from_slice(&images[picture * width..(picture + 1) * width]);
-            }
-            let texts: Vec<f32> = captions
-                .iter()
-                .flat_map(|&n| texts[n * width..(n + 1) * width].iter().copied())
-                .collect();
-            let pairs = Pairs::new(
-                Rows::new("image embeddings", &rows, width).map_err(report)?,
-                Rows::new("text embeddings", &texts, width).map_err(report)?,
-                &index,
-            )
-            .map_err(report)?;
+            let mut pictures: Vec<usize> =
+                captions.iter().map(|&n| self.text_image_index[n]).collect();
+            pictures.dedup();
+            let place: BTreeMap<usize, usize> =
+                pictures.iter().enumerate().map(|(place, &picture)| (picture, place)).collect();
+            let index: Vec<usize> =
+                captions.iter().map(|&n| place[&self.text_image_index[n]]).collect();
+            let pairs = Pairs::new(images.select(&pictures)?, texts.select(&captions)?, &index)?;
             let found = altclip_eval::retrieval(&scorer, &pairs, &RetrievalOptions::default());
             let name = |metric: &str| match language {
                 "" => metric.to_owned(),
                 language => format!("{language}/{metric}"),
             };
+            scores.push((name("mean_recall"), found.mean_recall));
             scores.push((name("image_retrieval_recall@1"), found.image_retrieval_recall[0]));
             scores.push((name("text_retrieval_recall@1"), found.text_retrieval_recall[0]));
-            scores.push((name("mean_recall"), found.mean_recall));
             means.push(found.mean_recall);
         }
         if means.len() > 1 {
             let mean = means.iter().sum::<f64>() / means.len() as f64;
             scores.insert(0, ("mean_recall".to_owned(), mean));
-        } else if let Some(mean) = scores.pop() {
-            scores.insert(0, mean);
         }
         Ok(scores)
     }
 }
 
-/// An error of another crate, as training reports it.
-fn report(error: altclip_eval::Error) -> altclip_train::Error {
-    altclip_train::Error::Reported(altclip_report::Diagnose::report(&error))
-}
+impl Labels {
+    fn scores(&self, images: &[f32], texts: &[f32], width: usize) -> altclip_eval::Result<Scores> {
+        let mut labels = Vec::new();
+        for number in 0..self.data.len() {
+            // A sample that could not be read ended the encoding already.
+            labels.extend(self.data.get(number).map(|sample| sample.class));
+        }
+        let classifier = self.classifier(texts, width);
+        let mut found = Classification::new(self.classes)?;
+        for (image, label) in images.chunks_exact(width.max(1)).zip(labels) {
+            let dot = |class: &[f32]| image.iter().zip(class).map(|(a, b)| a * b).sum::<f32>();
+            let row: Vec<f32> = classifier.chunks_exact(width.max(1)).map(dot).collect();
+            found.add(&row, &[label])?;
+        }
+        let report = found.report();
+        let acc5 = report.acc5.map(|acc5| ("acc5".to_owned(), acc5));
+        let figures = [
+            ("acc1".to_owned(), report.acc1),
+            ("mean_per_class_recall".to_owned(), report.mean_per_class_recall),
+        ];
+        Ok(figures.into_iter().chain(acc5).collect())
+    }
 
-/// A fault of a sample that a measurement cannot do without.
-impl From<Fault> for Box<Failure> {
-    fn from(fault: Fault) -> Self {
-        Box::new(fault.into())
+    /// The normalised mean of each label's captions, `[classes, E]`.
+    fn classifier(&self, texts: &[f32], width: usize) -> Vec<f32> {
+        let captions = self.texts.len() / self.classes.max(1);
+        let mut classifier = Vec::with_capacity(self.classes * width);
+        for rows in texts.chunks_exact((captions * width).max(1)) {
+            let mut sum = vec![0.0; width];
+            for row in rows.chunks_exact(width) {
+                sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+            }
+            let norm = sum.iter().map(|value| value * value).sum::<f32>().sqrt();
+            classifier.extend(sum.iter().map(|value| value / norm));
+        }
+        classifier
     }
 }
