@@ -1,0 +1,99 @@
+//! Loops over pieces of slices on a pool, and sums whose order is fixed.
+//!
+//! Pieces are cut by length alone, never by the number of threads, and sums run over a tree of
+//! fixed shape: so every result has the same bits on any number of threads.
+
+use std::sync::{Mutex, PoisonError};
+
+use altclip_kernels::Pool;
+
+/// Values of one piece: 256 KiB, long enough that taking a task costs nothing beside it.
+pub(crate) const PIECE: usize = 65_536;
+
+/// Lanes of a sum; a multiple of every vector width in `f64`.
+const LANES: usize = 8;
+
+/// `f(item)` for each item, on the threads of `pool`; the results in the order of the items.
+pub(crate) fn map<T: Send, R: Send>(
+    pool: &Pool,
+    items: Vec<T>,
+    f: impl Fn(T) -> R + Sync,
+) -> Vec<R> {
+    let cells: Vec<_> = items.into_iter().map(|item| Mutex::new((Some(item), None))).collect();
+    pool.run(cells.len(), &|task| {
+        let mut cell = cells[task].lock().unwrap_or_else(PoisonError::into_inner);
+        cell.1 = cell.0.take().map(&f);
+    });
+    cells
+        .into_iter()
+        .filter_map(|cell| cell.into_inner().unwrap_or_else(PoisonError::into_inner).1)
+        .collect()
+}
+
+/// The sum over a binary tree whose shape follows from the length.
+pub(crate) fn tree_sum(values: &[f64]) -> f64 {
+    match values {
+        [] => 0.0,
+        [value] => *value,
+        _ => {
+            let (left, right) = values.split_at(values.len() / 2);
+            tree_sum(left) + tree_sum(right)
+        }
+    }
+}
+
+/// `Σ f(i)` for `i` in `0..len`, in eight lanes and then a tree.
+#[inline(always)]
+pub(crate) fn lane_sum(len: usize, f: impl Fn(usize) -> f64) -> f64 {
+    let mut lanes = [0.0; LANES];
+    let whole = len - len % LANES;
+    for start in (0..whole).step_by(LANES) {
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum += f(start + lane);
+        }
+    }
+    for i in whole..len {
+        lanes[i - whole] += f(i);
+    }
+    tree_sum(&lanes)
+}
+
+/// `Σ x²` of a slice.
+pub(crate) fn sum_of_squares(x: &[f32]) -> f64 {
+    let mut lanes = [0.0; LANES];
+    let (groups, rest) = x.as_chunks::<LANES>();
+    for group in groups {
+        for (sum, &x) in lanes.iter_mut().zip(group) {
+            *sum += f64::from(x) * f64::from(x);
+        }
+    }
+    for (sum, &x) in lanes.iter_mut().zip(rest) {
+        *sum += f64::from(x) * f64::from(x);
+    }
+    tree_sum(&lanes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_come_in_order_on_any_number_of_threads() {
+        for threads in [1, 2, 5] {
+            let squares = map(&Pool::new(threads), (0..1000_u64).collect(), |x| x * x);
+            assert_eq!(squares, (0..1000).map(|x| x * x).collect::<Vec<u64>>());
+        }
+    }
+
+    #[test]
+    fn sums_take_every_value_once() {
+        for len in [0, 1, 7, 8, 9, 100] {
+            let values: Vec<f64> = (0..len).map(|i| f64::from(i) + 0.5).collect();
+            let expected: f64 = values.iter().sum();
+            assert_eq!(tree_sum(&values), expected);
+            assert_eq!(lane_sum(values.len(), |i| values[i]), expected);
+            let x: Vec<f32> = (0..len as u16).map(f32::from).collect();
+            assert_eq!(sum_of_squares(&x), x.iter().map(|&x| f64::from(x * x)).sum::<f64>());
+        }
+    }
+}
