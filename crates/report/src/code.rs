@@ -98,6 +98,7 @@ codes! {
     E4201 7 "the input is not a readable regular file";
     E4202 3 "the picture file is over the size limit";
     E5003 3 "too many bad inputs";
+    E6101 8 "the numbers of training do not stay finite";
     E9001 70 "a bug of this program";
     E9002 6 "not enough memory";
     E9003 70 "a result is not finite";
