@@ -23,6 +23,7 @@ const ELSEWHERE: &[(Code, &str)] = &[
     (Code::W2122, "tests/contract/info.rs"),
     (Code::E4101, "raw pixels: crates/image"),
     (Code::E5003, "comes with data sets"),
+    (Code::E6101, "numbers that do not stay finite: crates/train"),
     (Code::E9001, "a bug"),
     (Code::E9003, "weights that overflow: crates/altclip"),
     (Code::E9004, "comes with a second backend"),
