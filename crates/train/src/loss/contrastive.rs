@@ -24,6 +24,12 @@
 //! Radford et al., "Learning transferable visual models from natural language supervision", 2021,
 //! figure 3; transformers 5.23, `clip_loss`.
 
+<<<<<<< HEAD
+=======
+use std::convert::Infallible;
+use std::ops::Range;
+
+>>>>>>> wip-optim
 use altclip_kernels::{Activation, GemmF32, Kernels, PackedF32, Pool};
 
 use super::normalize::{Normalized, normalize};
@@ -116,7 +122,11 @@ pub(super) fn soft_cross_entropy(
         per_row: directions.images / n_images as f64,
         per_column: directions.texts / n_texts as f64,
     };
+<<<<<<< HEAD
     let packed = PackedF32::pack(kernels.isa(), &batch.texts.unit, n_texts, args.width);
+=======
+    let packed = batch.pack(&batch.texts.unit, args.width);
+>>>>>>> wip-optim
     let (rows, columns) = batch.log_sums(&packed);
     let mut all: Vec<f64> = rows.iter().map(|row| batch.per_row * row.value()).collect();
     if batch.per_column > 0.0 {
@@ -162,6 +172,23 @@ struct Sums {
 }
 
 impl Batch<'_> {
+<<<<<<< HEAD
+=======
+    /// `weight` [N, `k`] for a product.
+    fn pack(&self, weight: &[f32], k: usize) -> PackedF32 {
+        let fill = |rows: Range<usize>, out: &mut [f32]| {
+            out.copy_from_slice(&weight[rows.start * k..rows.end * k]);
+            Ok(())
+        };
+        let packed: Result<PackedF32, Infallible> =
+            PackedF32::with_rows(self.pool, self.kernels.isa(), weight.len() / k, k, &fill);
+        match packed {
+            Ok(packed) => packed,
+            Err(never) => match never {},
+        }
+    }
+
+>>>>>>> wip-optim
     fn product(&self, x: &[f32], k: usize, weight: &PackedF32, out: &mut [f32]) {
         self.product_onto(x, k, weight, None, out);
     }
@@ -209,7 +236,11 @@ impl Batch<'_> {
                     *logit *= scale;
                     maximum = if *logit > maximum { *logit } else { maximum };
                 }
+<<<<<<< HEAD
                 let sum = lane_sum(row.len(), |j| f64::from(exp_f32(row[j] - maximum)));
+=======
+                let sum = lane_sum(row, row, |logit, _| f64::from(exp_f32(logit - maximum)));
+>>>>>>> wip-optim
                 LogSumExp { maximum, sum }
             });
             rows.extend(of_rows);
@@ -225,9 +256,14 @@ impl Batch<'_> {
 
     /// Pass 2.
     fn gradients(&self, texts: &PackedF32, rows: &[LogSumExp], columns: &[LogSumExp]) -> Sums {
+<<<<<<< HEAD
         let isa = self.kernels.isa();
         let transposed = transpose(self.pool, &self.texts.unit, self.width);
         let texts_by_feature = PackedF32::pack(isa, &transposed, self.width, self.n_texts);
+=======
+        let transposed = transpose(self.pool, &self.texts.unit, self.width);
+        let texts_by_feature = self.pack(&transposed, self.n_texts);
+>>>>>>> wip-optim
         drop(transposed);
         let factors: Vec<[f32; 2]> = columns
             .iter()
@@ -247,7 +283,11 @@ impl Batch<'_> {
 
             let n_rows = images.len() / self.width;
             let images = transpose(self.pool, images, self.width);
+<<<<<<< HEAD
             let images = PackedF32::pack(isa, &images, self.width, n_rows);
+=======
+            let images = self.pack(&images, n_rows);
+>>>>>>> wip-optim
             let gradient = transpose(self.pool, block, self.n_texts);
             std::mem::swap(&mut before, &mut of_texts);
             self.product_onto(&gradient, n_rows, &images, Some(&before), &mut of_texts);
