@@ -42,6 +42,8 @@ const TAIL: [f32; 9] = [
     -0.194_212_75,
     0.039_553_188,
 ];
+/// `1 / √(2π)`, the normal density at 0.
+const DENSITY: f32 = 0.398_942_3;
 /// The slope in QuickGELU's sigmoid.
 const QUICK_SLOPE: f32 = 1.702;
 
@@ -98,6 +100,19 @@ pub(crate) unsafe fn activate_rough<V: F32x16>(activation: Activation, x: V) -> 
 unsafe fn gelu<V: F32x16>(x: V) -> V {
     // SAFETY: the caller promises the instruction set.
     unsafe {
+        let (below, _) = gelu_parts(x);
+        x * x.if_less(V::splat(0.0), below, V::splat(1.0) - below)
+    }
+}
+
+/// `Φ(-|x|)` and `exp(-x²/2)`.
+///
+/// # Safety
+/// The processor has the instruction set of `V`.
+#[inline(always)]
+unsafe fn gelu_parts<V: F32x16>(x: V) -> (V, V) {
+    // SAFETY: the caller promises the instruction set.
+    unsafe {
         let one = V::splat(1.0);
         let a = x.abs();
         let t = one / a.fma(V::splat(TAIL_SLOPE), one);
@@ -105,8 +120,8 @@ unsafe fn gelu<V: F32x16>(x: V) -> V {
         for i in (0..8).rev() {
             p = p.fma(t, V::splat(TAIL[i]));
         }
-        let below = p * exp(a * a * V::splat(-0.5));
-        x * x.if_less(V::splat(0.0), below, one - below)
+        let density = exp(a * a * V::splat(-0.5));
+        (p * density, density)
     }
 }
 
@@ -121,6 +136,34 @@ unsafe fn quick_gelu<V: F32x16>(x: V) -> V {
         let sigmoid = one / (one + exp(z));
         // `exp` stays finite, so its limit 0 is set by hand: x may be large enough to undo 1/exp.
         x * V::splat(88.0).if_less(z, V::splat(0.0), sigmoid)
+    }
+}
+
+/// The derivative of the activation per lane.
+///
+/// # Safety
+/// The processor has the instruction set of `V`.
+#[inline(always)]
+pub(crate) unsafe fn activation_slope<V: F32x16>(activation: Activation, x: V) -> V {
+    // SAFETY: the caller promises the instruction set.
+    unsafe {
+        let one = V::splat(1.0);
+        match activation {
+            Activation::Identity => one,
+            Activation::Gelu => {
+                let (below, density) = gelu_parts(x);
+                let distribution = x.if_less(V::splat(0.0), below, one - below);
+                (x * V::splat(DENSITY)).fma(density, distribution)
+            }
+            Activation::QuickGelu => {
+                let z = x * V::splat(-QUICK_SLOPE);
+                let sigmoid = one / (one + exp(z));
+                // `z` is of any size where the sigmoid is 0 or 1, so its limit is set by hand.
+                let slope = sigmoid * (sigmoid - one).fma(z, one);
+                let slope = V::splat(40.0).if_less(z, V::splat(0.0), slope);
+                z.if_less(V::splat(-40.0), one, slope)
+            }
+        }
     }
 }
 

@@ -15,7 +15,11 @@
 //! and together. Sums are `f32`, one accumulator per output in the order of the keys; the sum of
 //! the weights is 16 partial sums and a fixed tree.
 
+mod backward;
+
 use std::ops::Range;
+
+pub use backward::AttentionGradients;
 
 use crate::Pool;
 use crate::aligned::with_scratch;
@@ -143,8 +147,11 @@ impl Kernels {
             let (k_panels, scratch) = scratch.split_at_mut(lens[0]);
             let (v_panels, scratch) = scratch.split_at_mut(lens[1]);
             let (scores, sums) = scratch.split_at_mut(lens[2]);
-            self.pack_keys(args, &seen, head, k_panels);
-            self.pack_values(args, &seen, head, v_panels);
+            let column = head * size;
+            let k = HeadRows { values: args.k, stride: args.k_stride, column, size };
+            let v = HeadRows { values: args.v, stride: args.v_stride, column, size };
+            self.pack_columns_of(&k, &seen.rows, k_panels);
+            self.pack_rows_of(&v, &seen.rows, v_panels);
             let keys = seen.rows.len();
             let k_panels = Panels { values: k_panels, n: keys, k: size };
             let v_panels = Panels { values: v_panels, n: size, k: keys };
@@ -237,37 +244,42 @@ impl Kernels {
         }
     }
 
-    /// Packs one head's keys as panels of kᵀ: [head_size, keys].
-    fn pack_keys(&self, args: &AttentionF32<'_>, seen: &SeenKeys, head: usize, values: &mut [f32]) {
-        let (size, width) = (args.head_size, self.isa.panel_width());
-        let first_column = head * size;
-        for (start, rows) in (0..).step_by(width).zip(seen.rows.chunks(width)) {
-            let panel = &mut values[start * size..];
-            let row = |index: usize| &args.k[rows[index] * args.k_stride + first_column..][..size];
-            pack_panel(&row, rows.len(), size, panel, rows.len().next_multiple_of(LANES));
+    /// Packs rows of a head as panels of their transpose: [head_size, rows].
+    fn pack_columns_of(&self, head: &HeadRows<'_>, rows: &[usize], values: &mut [f32]) {
+        let width = self.isa.panel_width();
+        for (start, rows) in (0..).step_by(width).zip(rows.chunks(width)) {
+            let panel = &mut values[start * head.size..];
+            let row = |index: usize| head.row(rows[index]);
+            pack_panel(&row, rows.len(), head.size, panel, rows.len().next_multiple_of(LANES));
         }
     }
 
-    /// Packs one head's values as panels of v: [keys, head_size].
-    fn pack_values(
-        &self,
-        args: &AttentionF32<'_>,
-        seen: &SeenKeys,
-        head: usize,
-        values: &mut [f32],
-    ) {
-        let size = args.head_size;
-        let keys = seen.rows.len();
+    /// Packs rows of a head as panels of them: [rows, head_size].
+    fn pack_rows_of(&self, head: &HeadRows<'_>, rows: &[usize], values: &mut [f32]) {
+        let size = head.size;
         for start in (0..size).step_by(self.isa.panel_width()) {
             let width = panel_width(self.isa.panel_width(), size, start);
             let count = width.min(size - start);
-            let panel = &mut values[start * keys..][..keys * width];
-            for (&row, line) in seen.rows.iter().zip(panel.chunks_exact_mut(width)) {
-                let from = row * args.v_stride + head * size + start;
-                line[..count].copy_from_slice(&args.v[from..][..count]);
+            let panel = &mut values[start * rows.len()..][..rows.len() * width];
+            for (&row, line) in rows.iter().zip(panel.chunks_exact_mut(width)) {
+                line[..count].copy_from_slice(&head.row(row)[start..start + count]);
                 line[count..].fill(0.0);
             }
         }
+    }
+}
+
+/// The columns of one head in rows `stride` values apart.
+struct HeadRows<'a> {
+    values: &'a [f32],
+    stride: usize,
+    column: usize,
+    size: usize,
+}
+
+impl HeadRows<'_> {
+    fn row(&self, row: usize) -> &[f32] {
+        &self.values[row * self.stride + self.column..][..self.size]
     }
 }
 

@@ -404,6 +404,7 @@ fn the_end_of_a_block() {
                             column: 0,
                             n: cols,
                             out,
+                            before: None,
                         };
                         // SAFETY: a table exists only where its instruction set does; the operands
                         // have exactly what the block takes.

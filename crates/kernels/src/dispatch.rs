@@ -135,6 +135,7 @@ pub struct Kernels {
     pub(crate) add: unsafe fn(&[f32], &[f32], &mut [f32]),
     pub(crate) dot: unsafe fn(&[f32], &[f32]) -> f32,
     pub(crate) peak: unsafe fn(usize) -> f32,
+    pub(crate) backward: crate::backward::Table,
     pub(crate) reduced: crate::reduced::Table,
 }
 

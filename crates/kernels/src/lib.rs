@@ -56,6 +56,7 @@ mod activation;
 mod aligned;
 mod arch;
 mod attention;
+mod backward;
 #[cfg(test)]
 mod bounds;
 mod dispatch;
@@ -69,10 +70,12 @@ pub mod reference;
 mod softmax;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod transpose;
 
 pub use activation::Activation;
 pub use aligned::{Aligned, Plain};
-pub use attention::AttentionF32;
+pub use attention::{AttentionF32, AttentionGradients};
+pub use backward::DropoutMask;
 pub use dispatch::{Isa, Kernels, isa_notice};
 pub use gemm::{FillRows, GemmF32, PackedF32};
 pub use pool::Pool;

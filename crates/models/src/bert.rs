@@ -222,7 +222,9 @@ impl Block {
         let mask = Mask { queries: &queries, keys: &batch.keys, causal: false };
         let h = self.attention.forward(b, (&x_q, &x_kv), &x_q, &mask)?;
         let h = self.attention_norm.forward(b, &h)?;
-        self.output_norm.forward(b, &self.mlp.forward(b, &h, &h)?)
+        let y = self.output_norm.forward(b, &self.mlp.forward(b, &h, &h)?)?;
+        b.block_end(&y);
+        Ok(y)
     }
 }
 

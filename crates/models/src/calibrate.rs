@@ -12,8 +12,8 @@ use crate::config::Text;
 use crate::weights::{Files, Formats, Prepared, Source, Weights};
 use crate::{ImageEncoder, Opened, Result, TextEncoder};
 use altclip_tensor::{
-    Activation, Backend, CpuBackend, Format, Grads, Op, Packed, RowSource, Saved, Tensor, Weight,
-    WeightId, WeightKind,
+    Activation, Backend, CpuBackend, Format, Op, Packed, RowSource, Tensor, Weight, WeightId,
+    WeightKind,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -212,11 +212,7 @@ impl Backend for Probe<'_> {
         self.backend.forward(op)
     }
 
-    fn forward_saving(&self, op: &Op) -> altclip_tensor::Result<(Tensor, Saved)> {
-        self.backend.forward_saving(op)
-    }
-
-    fn backward(&self, op: &Op, saved: &Saved, grad: &Tensor) -> altclip_tensor::Result<Grads> {
-        self.backend.backward(op, saved, grad)
+    fn block_end(&self, x: &Tensor) {
+        self.backend.block_end(x);
     }
 }

@@ -102,13 +102,58 @@ pub enum WeightKind {
 #[derive(Clone, Debug, Default)]
 pub struct Saved(pub Vec<Tensor>);
 
-/// Gradients of one operation, `None` where the operand needs none.
+/// Which operands of an operation a gradient is wanted of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// In the order of [`Op::inputs`].
+    pub inputs: Vec<bool>,
+    /// In the order of [`Op::weights`].
+    pub weights: Vec<bool>,
+}
+
+impl Wanted {
+    /// All operands of an operation.
+    pub fn all(op: &Op) -> Self {
+        Self { inputs: vec![true; op.inputs().len()], weights: vec![true; op.weights().len()] }
+    }
+
+    /// Whether any is wanted.
+    pub fn any(&self) -> bool {
+        self.inputs.iter().chain(&self.weights).any(|&wanted| wanted)
+    }
+
+    /// Whether input `nth` is wanted.
+    pub fn input(&self, nth: usize) -> bool {
+        self.inputs.get(nth).copied().unwrap_or(false)
+    }
+
+    /// Whether weight `nth` is wanted.
+    pub fn weight(&self, nth: usize) -> bool {
+        self.weights.get(nth).copied().unwrap_or(false)
+    }
+}
+
+/// The gradient of a weight.
+#[derive(Clone, Debug)]
+pub enum WeightGrad {
+    /// Of the weight's logical shape.
+    Dense(Tensor),
+    /// Of the rows of a table that took part; that of the others is zero.
+    Rows {
+        /// Row numbers, ascending, each once.
+        rows: Arc<[u32]>,
+        /// `[rows.len(), D]`
+        values: Tensor,
+    },
+}
+
+/// Gradients of one operation, `None` where none is wanted.
 #[derive(Clone, Debug, Default)]
 pub struct Grads {
     /// In the order of [`Op::inputs`], same shapes.
     pub inputs: Vec<Option<Tensor>>,
-    /// In the order of [`Op::weights`], logical shapes.
-    pub weights: Vec<Option<Tensor>>,
+    /// In the order of [`Op::weights`].
+    pub weights: Vec<Option<WeightGrad>>,
 }
 
 /// A device, or a decorator around one. Object-safe: models hold `&dyn Backend`.
@@ -142,21 +187,29 @@ pub trait Backend: Send + Sync {
     /// Operands that do not fit, or an operation that this backend lacks.
     fn forward(&self, op: &Op) -> Result<Tensor>;
 
-    /// Executes an operation and keeps what [`Backend::backward`] needs.
+    /// Executes an operation and keeps what [`Backend::backward`] needs for the wanted gradients. The
+    /// result has the bits of [`Backend::forward`].
     ///
     /// # Errors
-    /// As [`Backend::forward`].
-    fn forward_saving(&self, op: &Op) -> Result<(Tensor, Saved)> {
+    /// As [`Backend::forward`]; [`Error::NotTrainable`] for a weight in 8 bits.
+    fn forward_saving(&self, op: &Op, wanted: &Wanted) -> Result<(Tensor, Saved)> {
+        let _ = wanted;
         Err(Error::Unsupported { op: op.name(), backend: self.name() })
     }
 
-    /// Gradients of an operation's operands from the gradient of its output.
+    /// The wanted gradients of an operation's operands from the gradient of its output, in f32.
     ///
     /// # Errors
-    /// As [`Backend::forward`].
-    fn backward(&self, op: &Op, saved: &Saved, grad: &Tensor) -> Result<Grads> {
-        let _ = (saved, grad);
+    /// As [`Backend::forward_saving`].
+    fn backward(&self, op: &Op, saved: &Saved, grad: &Tensor, wanted: &Wanted) -> Result<Grads> {
+        let _ = (saved, grad, wanted);
         Err(Error::Unsupported { op: op.name(), backend: self.name() })
+    }
+
+    /// Is told by a model that a block ends with `x`, and that nothing behind it needs more of the
+    /// block than `x`.
+    fn block_end(&self, x: &Tensor) {
+        let _ = x;
     }
 }
 

@@ -1,6 +1,6 @@
 //! A decorator that counts what a model asks of its backend.
 
-use crate::{Backend, Grads, Op, Result, RowSource, Saved, Tensor, Weight, WeightKind};
+use crate::{Backend, Grads, Op, Result, RowSource, Saved, Tensor, Wanted, Weight, WeightKind};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -64,13 +64,17 @@ impl Backend for Counting<'_> {
         Ok(output)
     }
 
-    fn forward_saving(&self, op: &Op) -> Result<(Tensor, Saved)> {
-        let (output, saved) = self.inner.forward_saving(op)?;
+    fn forward_saving(&self, op: &Op, wanted: &Wanted) -> Result<(Tensor, Saved)> {
+        let (output, saved) = self.inner.forward_saving(op, wanted)?;
         self.count(op, &output);
         Ok((output, saved))
     }
 
-    fn backward(&self, op: &Op, saved: &Saved, grad: &Tensor) -> Result<Grads> {
-        self.inner.backward(op, saved, grad)
+    fn backward(&self, op: &Op, saved: &Saved, grad: &Tensor, wanted: &Wanted) -> Result<Grads> {
+        self.inner.backward(op, saved, grad, wanted)
+    }
+
+    fn block_end(&self, x: &Tensor) {
+        self.inner.block_end(x);
     }
 }

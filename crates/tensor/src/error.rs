@@ -47,6 +47,14 @@ pub enum Error {
     /// The source of a weight failed.
     #[error("{0}")]
     Source(#[source] Report),
+    /// A weight is kept in a form that cannot be trained, nor trained through.
+    #[error("`{op}`: {precision} has no gradients")]
+    NotTrainable {
+        /// Name of the operation.
+        op: &'static str,
+        /// The precision of the weight.
+        precision: crate::Precision,
+    },
     /// A trainable weight was asked for its gradient and received none.
     #[error("weight {0:?} received no gradient")]
     NoGradient(crate::WeightId),
@@ -58,6 +66,9 @@ impl Diagnose for Error {
             Error::Source(report) => report.clone(),
             Error::Unsupported { .. } => Report::new(Code::E9004, "tensor", self.to_string())
                 .help("use the cpu backend for this model"),
+            Error::NotTrainable { .. } => {
+                Report::new(Code::E9004, "tensor", self.to_string()).help("train in f32 or bf16")
+            }
             _ => Report::new(Code::E9001, "tensor", self.to_string())
                 .help("this is a bug; please report it with the command that led here"),
         }

@@ -40,6 +40,12 @@ impl Tensor {
         Self { id: TensorId(next_id()), rows, cols, storage }
     }
 
+    /// The same tensor without its numbers: a name for what can be computed again.
+    #[must_use]
+    pub fn ghost(&self) -> Self {
+        Self { storage: Arc::new(Ghost), ..*self }
+    }
+
     /// Identity, shared by clones.
     pub fn id(&self) -> TensorId {
         self.id
@@ -58,6 +64,14 @@ impl Tensor {
     /// For backends: the storage, if it is of this type.
     pub fn storage<S: Storage>(&self) -> Option<&S> {
         self.storage.as_any().downcast_ref()
+    }
+}
+
+struct Ghost;
+
+impl Storage for Ghost {
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }
 

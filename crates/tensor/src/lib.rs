@@ -22,6 +22,7 @@ pub mod autograd;
 mod backend;
 mod counting;
 mod cpu;
+mod dropout;
 mod error;
 mod handle;
 mod op;
@@ -30,9 +31,13 @@ mod segments;
 pub use altclip_kernels::{
     Activation, Isa, Kernels, PackedBf16, PackedI8, WeightBytes, isa_notice,
 };
-pub use backend::{Backend, Format, Grads, Ops, Packed, Precision, RowSource, Saved, WeightKind};
+pub use backend::{
+    Backend, Format, Grads, Ops, Packed, Precision, RowSource, Saved, Wanted, WeightGrad,
+    WeightKind,
+};
 pub use counting::{Count, Counting};
 pub use cpu::CpuBackend;
+pub use dropout::Dropout;
 pub use error::Error;
 pub use handle::{Storage, Tensor, TensorId, Weight, WeightId};
 pub use op::{Lookup, Op};

@@ -112,6 +112,21 @@ pub enum Op {
         /// `exp(logit_scale)`
         scale: f32,
     },
+    /// `x` with values set to zero by chance and the others scaled so that the mean stays.
+    ///
+    /// Which ones is a function of the seed and of a value's position, so the operation gives the
+    /// same result whenever it runs.
+    Dropout {
+        /// `[T, D]`
+        x: Tensor,
+        /// Probability of zero, at least 0 and below 1.
+        p: f32,
+        /// Chooses the mask.
+        seed: u64,
+        /// Position of the first value; operations of one seed that are to drop independently have
+        /// positions of their own.
+        offset: u64,
+    },
     /// `a + b`, same shape.
     Add {
         /// `[T, D]`
@@ -134,6 +149,7 @@ impl Op {
             Op::ClassToken { .. } => "class_token",
             Op::L2Normalize { .. } => "l2_normalize",
             Op::Similarity { .. } => "similarity",
+            Op::Dropout { .. } => "dropout",
             Op::Add { .. } => "add",
         }
     }
@@ -145,6 +161,7 @@ impl Op {
             Op::LayerNorm { x, .. }
             | Op::Rows { x, .. }
             | Op::ClassToken { x, .. }
+            | Op::Dropout { x, .. }
             | Op::L2Normalize { x } => vec![x],
             Op::Attention { q, kv, .. } => vec![q, kv],
             Op::Patches { pixels, .. } => vec![pixels],
@@ -165,8 +182,39 @@ impl Op {
             | Op::Patches { .. }
             | Op::L2Normalize { .. }
             | Op::Similarity { .. }
+            | Op::Dropout { .. }
             | Op::Add { .. } => vec![],
         }
+    }
+
+    /// The same operation with each tensor that flows in replaced by what `map` gives for it.
+    #[must_use]
+    pub fn with_inputs(&self, mut map: impl FnMut(&Tensor) -> Tensor) -> Op {
+        let mut op = self.clone();
+        match &mut op {
+            Op::Linear { x, residual, .. } => {
+                *x = map(x);
+                if let Some(residual) = residual {
+                    *residual = map(residual);
+                }
+            }
+            Op::LayerNorm { x, .. }
+            | Op::Rows { x, .. }
+            | Op::ClassToken { x, .. }
+            | Op::Dropout { x, .. }
+            | Op::L2Normalize { x } => *x = map(x),
+            Op::Attention { q, kv, .. } => {
+                *q = map(q);
+                *kv = map(kv);
+            }
+            Op::Patches { pixels, .. } => *pixels = map(pixels),
+            Op::Similarity { a, b, .. } | Op::Add { a, b } => {
+                *a = map(a);
+                *b = map(b);
+            }
+            Op::Embed { .. } => {}
+        }
+        op
     }
 
     /// Multiply-adds times two, for rates.

@@ -185,6 +185,34 @@ pub(crate) trait F32x16:
         guess.fma(off.fma(off, off), guess)
     }
 
+    /// The transpose of 16 rows of 16 lanes. Only bits are moved.
+    #[inline(always)]
+    fn transpose(rows: [Self; LANES]) -> [Self; LANES] {
+        let values = rows.map(Self::to_array);
+        std::array::from_fn(|column| {
+            let lanes: [f32; LANES] = std::array::from_fn(|row| values[row][column]);
+            // SAFETY: a value of this type proves the instruction set; the array is readable.
+            unsafe { Self::load(lanes.as_ptr()) }
+        })
+    }
+
+    /// Writes 32 pairs of `bf16`, each one value of `a` and the value of `b` in its place.
+    ///
+    /// # Safety
+    /// The processor has this instruction set; `a` and `b` are readable for 64 bytes, `out` is
+    /// writable for 128.
+    #[inline(always)]
+    unsafe fn pair_bf16(a: *const u8, b: *const u8, out: *mut u8) {
+        // SAFETY: as promised by the caller.
+        unsafe {
+            let a = a.cast::<[u16; 2 * LANES]>().read_unaligned();
+            let b = b.cast::<[u16; 2 * LANES]>().read_unaligned();
+            let pairs: [u32; 2 * LANES] =
+                std::array::from_fn(|i| u32::from(a[i]) | u32::from(b[i]) << 16);
+            out.cast::<[u32; 2 * LANES]>().write_unaligned(pairs);
+        }
+    }
+
     /// The lanes in order.
     #[inline(always)]
     fn to_array(self) -> [f32; LANES] {
@@ -339,6 +367,8 @@ macro_rules! instantiate {
             unsafe { crate::gemm::peak::<$vector, $mr, $nv>(steps) }
         }
 
+        crate::backward::instantiate_backward!($vector, [$($feature),*]);
+
         /// The table of this instruction set, on which a level with further instructions builds. It
         /// may be used only where the processor has it.
         pub(crate) const TABLE: Kernels = Kernels {
@@ -354,6 +384,7 @@ macro_rules! instantiate {
             add,
             dot,
             peak,
+            backward: BACKWARD,
             reduced: crate::reduced::Table {
                 block_bf16,
                 block_i8: $block_i8,

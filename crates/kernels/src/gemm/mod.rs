@@ -71,8 +71,36 @@ impl Kernels {
     /// # Numerics
     /// One `f32` accumulator per output, terms in the order of k, one rounding per term.
     pub fn gemm_f32(&self, pool: &Pool, args: &GemmF32<'_>, out: &mut [f32]) {
+        self.gemm_f32_to(pool, args, out, None);
+    }
+
+    /// The same, and `before = x · Wᵀ + bias`, what the activation is applied to: the derivative
+    /// needs it.
+    ///
+    /// # Panics
+    /// As [`Kernels::gemm_f32`].
+    pub fn gemm_f32_keeping(
+        &self,
+        pool: &Pool,
+        args: &GemmF32<'_>,
+        out: &mut [f32],
+        before: &mut [f32],
+    ) {
+        self.gemm_f32_to(pool, args, out, Some(before));
+    }
+
+    fn gemm_f32_to(
+        &self,
+        pool: &Pool,
+        args: &GemmF32<'_>,
+        out: &mut [f32],
+        before: Option<&mut [f32]>,
+    ) {
         let (m, n, k) = (args.m, args.weight.n(), args.weight.k());
         self.check(args, out);
+        if let Some(before) = &before {
+            assert_eq!(before.len(), m * n, "gemm: before has not m · n values");
+        }
         if m == 0 || n == 0 {
             return;
         }
@@ -81,6 +109,7 @@ impl Kernels {
         let block_rows = self.block_rows(m, panels, pool.threads());
         let blocks = m.div_ceil(block_rows);
         let start = SendPointer(out.as_mut_ptr());
+        let keep = SendPointer(before.map_or(std::ptr::null_mut(), |b| b.as_mut_ptr()));
         pool.run(blocks * panels, &|task| {
             let row = task / panels * block_rows;
             let column = task % panels * width;
@@ -101,10 +130,11 @@ impl Kernels {
                 // SAFETY: inside `out`, whose length `check` has compared with m · n.
                 out: unsafe { start.get().add(at) },
                 out_row: n,
+                before: if keep.get().is_null() { keep.get() } else { keep.get().wrapping_add(at) },
             };
             // SAFETY: `check` has seen that x holds `rows` rows of k values from `row` on, bias n
             // values, residual and out m · n; a panel is k · panel_width. Tasks differ in rows or
-            // columns of `out`, which is borrowed exclusively.
+            // columns of `out` and `before`, which are borrowed exclusively.
             unsafe { self.gemm_block(&block) }
         });
     }
@@ -205,6 +235,8 @@ struct Block<'a> {
     /// [rows, cols] with rows `out_row` apart.
     out: *mut f32,
     out_row: usize,
+    /// As `out`, or null.
+    before: *mut f32,
 }
 
 impl Block<'_> {
@@ -227,6 +259,7 @@ impl Block<'_> {
                 residual: if residual.is_null() { residual } else { residual.add(at) },
                 out: self.out.add(at),
                 out_row: self.out_row,
+                before: if self.before.is_null() { self.before } else { self.before.add(at) },
             }
         }
     }

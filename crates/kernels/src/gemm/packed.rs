@@ -11,7 +11,7 @@
 
 use std::convert::Infallible;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::Pool;
 use crate::aligned::{AlignedF32, Plain};
@@ -23,7 +23,22 @@ pub struct PackedF32 {
     isa: Isa,
     n: usize,
     k: usize,
-    panels: AlignedF32,
+    panels: Panels,
+}
+
+/// Where the panels lie.
+enum Panels {
+    Owned(AlignedF32),
+    Shared(Arc<dyn AsRef<[f32]> + Send + Sync>),
+}
+
+impl Panels {
+    fn as_slice(&self) -> &[f32] {
+        match self {
+            Panels::Owned(panels) => panels,
+            Panels::Shared(panels) => (**panels).as_ref(),
+        }
+    }
 }
 
 impl std::fmt::Debug for PackedF32 {
@@ -75,7 +90,27 @@ impl PackedF32 {
             let row = |index: usize| &rows[index * k..][..k];
             pack_panel(&row, count, k, panel, count.next_multiple_of(LANES));
         })?;
-        Ok(PackedF32 { isa, n, k, panels })
+        Ok(PackedF32 { isa, n, k, panels: Panels::Owned(panels) })
+    }
+
+    /// Values that the panels of a weight [`n`, `k`] take.
+    pub fn len_of(n: usize, k: usize) -> usize {
+        n.next_multiple_of(LANES) * k
+    }
+
+    /// A weight [`n`, `k`] whose panels [`crate::Kernels::pack_columns_f32`] has written.
+    ///
+    /// # Panics
+    /// Panics if there are not [`PackedF32::len_of`] values.
+    pub fn from_panels(
+        isa: Isa,
+        n: usize,
+        k: usize,
+        panels: Arc<dyn AsRef<[f32]> + Send + Sync>,
+    ) -> PackedF32 {
+        let len = (*panels).as_ref().len();
+        assert_eq!(len, Self::len_of(n, k), "from_panels: wrong number of values");
+        PackedF32 { isa, n, k, panels: Panels::Shared(panels) }
     }
 
     /// Rows of the weight: columns of the product.
@@ -95,7 +130,7 @@ impl PackedF32 {
 
     /// Bytes it holds, with padding.
     pub fn bytes(&self) -> usize {
-        self.panels.len() * size_of::<f32>()
+        size_of_val(self.panels.as_slice())
     }
 
     /// Writes row `row` of the weight to `out`, exactly as it was given.
@@ -115,7 +150,7 @@ impl PackedF32 {
     /// The panel whose first row is `start`, and its width.
     pub(crate) fn panel(&self, start: usize) -> (&[f32], usize) {
         let width = panel_width(self.isa.panel_width(), self.n, start);
-        (&self.panels[start * self.k..][..width * self.k], width)
+        (&self.panels.as_slice()[start * self.k..][..width * self.k], width)
     }
 }
 

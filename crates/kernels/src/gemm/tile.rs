@@ -64,7 +64,8 @@ pub(crate) unsafe fn tile<V: F32x16, const MR: usize, const NV: usize>(args: &Ti
     }
 }
 
-/// What becomes of a finished tile: `out = activation(c + bias) + residual`.
+/// What becomes of a finished tile: `out = activation(c + bias) + residual`, and where asked
+/// `before = c + bias`.
 pub(crate) struct FinishArgs {
     pub(crate) rows: usize,
     /// Columns that exist; the tile may be wider.
@@ -78,6 +79,8 @@ pub(crate) struct FinishArgs {
     pub(crate) residual: *const f32,
     pub(crate) out: *mut f32,
     pub(crate) out_row: usize,
+    /// As `out`, or null.
+    pub(crate) before: *mut f32,
 }
 
 /// Finishes a tile.
@@ -112,16 +115,15 @@ unsafe fn finish_with<V: F32x16>(args: &FinishArgs, activation: Activation) {
                 if !args.bias.is_null() {
                     y = y + load::<V>(args.bias.add(col), count);
                 }
-                y = activate_lanes(activation, y);
                 let at = row * args.out_row + col;
+                if !args.before.is_null() {
+                    store(y, args.before.add(at), count);
+                }
+                y = activate_lanes(activation, y);
                 if !args.residual.is_null() {
                     y = y + load::<V>(args.residual.add(at), count);
                 }
-                if count == LANES {
-                    y.store(args.out.add(at));
-                } else {
-                    y.store_head(args.out.add(at), count);
-                }
+                store(y, args.out.add(at), count);
             }
         }
     }
@@ -133,6 +135,14 @@ unsafe fn finish_with<V: F32x16>(args: &FinishArgs, activation: Activation) {
 unsafe fn load<V: F32x16>(p: *const f32, count: usize) -> V {
     // SAFETY: as promised by the caller.
     unsafe { if count == LANES { V::load(p) } else { V::load_head(p, count, 0.0) } }
+}
+
+/// # Safety
+/// `p` is writable for `count` values.
+#[inline(always)]
+unsafe fn store<V: F32x16>(y: V, p: *mut f32, count: usize) {
+    // SAFETY: as promised by the caller.
+    unsafe { if count == LANES { y.store(p) } else { y.store_head(p, count) } }
 }
 
 /// Does `steps` rounds of the tile's multiply-adds on registers alone, `MR · NV · 16` each: the

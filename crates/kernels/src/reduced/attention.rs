@@ -407,7 +407,7 @@ fn pack_values(
 }
 
 /// The bytes of a scratch.
-fn as_bytes(scratch: &mut [f32]) -> &mut [u8] {
+pub(super) fn as_bytes(scratch: &mut [f32]) -> &mut [u8] {
     // SAFETY: every byte of an `f32` is a byte, and the length is the same.
     unsafe { std::slice::from_raw_parts_mut(scratch.as_mut_ptr().cast(), scratch.len() * 4) }
 }

@@ -1,4 +1,5 @@
-//! What becomes of a block of sums: `out = activation(scale(sums) + bias) + residual`.
+//! What becomes of a block of sums: `out = activation(scale(sums) + bias) + residual`, and where
+//! asked what the activation is applied to.
 
 use super::quantize::RowScale;
 use super::{PANEL_COLS, STEP_BYTES, TILE_BYTES, TILE_ROWS};
@@ -41,6 +42,8 @@ pub(crate) struct FinishBlock<'a> {
     pub(crate) column: usize,
     pub(crate) n: usize,
     pub(crate) out: OutPlace,
+    /// Where the sums with their bias go, of the same kind as `out`.
+    pub(crate) before: Option<OutPlace>,
 }
 
 /// Finishes a block.
@@ -113,8 +116,9 @@ unsafe fn finish_rows<V: F32x16, const ACTIVATION: u8, const SCALED: bool, const
         }
         let residual = args.residual.map_or(std::ptr::null(), <[f32]>::as_ptr);
         for row in 0..args.rows {
-            let place = Place::<TILES>::new(args, row);
+            let place = Place::<TILES>::new(args, args.out, row);
             let mut values = [zeros; 2];
+            let mut before = [zeros; 2];
             for (half, value) in values.iter_mut().enumerate() {
                 let c = args.c.wrapping_add(row * PANEL_COLS + half * LANES);
                 let mut y = match &args.scales {
@@ -126,6 +130,7 @@ unsafe fn finish_rows<V: F32x16, const ACTIVATION: u8, const SCALED: bool, const
                     }
                     _ => V::load(c) + bias[half],
                 };
+                before[half] = y;
                 y = if TILES {
                     activate_rough(activation, y)
                 } else {
@@ -138,6 +143,9 @@ unsafe fn finish_rows<V: F32x16, const ACTIVATION: u8, const SCALED: bool, const
                 *value = y;
             }
             place.store(values, counts);
+            if let Some(out) = args.before {
+                Place::<TILES>::new(args, out, row).store(before, counts);
+            }
         }
     }
 }
@@ -150,9 +158,9 @@ struct Place<const TILES: bool> {
 
 impl<const TILES: bool> Place<TILES> {
     #[inline(always)]
-    fn new(args: &FinishBlock<'_>, row: usize) -> Self {
+    fn new(args: &FinishBlock<'_>, out: OutPlace, row: usize) -> Self {
         let row = args.row.wrapping_add(row);
-        let (rows, tiles) = match args.out {
+        let (rows, tiles) = match out {
             OutPlace::Rows(out) => {
                 let at = row.wrapping_mul(args.n).wrapping_add(args.column);
                 (out.get().wrapping_add(at), std::ptr::null_mut())

@@ -54,6 +54,18 @@ pub enum Out<'a> {
     Tiles(&'a mut [u8]),
 }
 
+impl Out<'_> {
+    fn place(&mut self) -> OutPlace {
+        match self {
+            Out::Rows(out) => OutPlace::Rows(SendPointer(out.as_mut_ptr())),
+            Out::Tiles(out) => OutPlace::Tiles(SendPointer(out.as_mut_ptr())),
+        }
+    }
+}
+
+/// Where the result goes, and where what the activation is applied to.
+type Places = (OutPlace, Option<OutPlace>);
+
 /// The arguments of [`Kernels::gemm_reduced`].
 #[derive(Clone, Copy, Debug)]
 pub struct GemmReduced<'a> {
@@ -121,9 +133,39 @@ impl Kernels {
     ///
     /// # Panics
     /// Panics if lengths do not fit each other.
-    pub fn gemm_reduced(&self, pool: &Pool, args: &GemmReduced<'_>, mut out: Out<'_>) {
+    pub fn gemm_reduced(&self, pool: &Pool, args: &GemmReduced<'_>, out: Out<'_>) {
+        self.gemm_reduced_to(pool, args, out, None);
+    }
+
+    /// The same, and `before = x · Wᵀ + bias`, what the activation is applied to: the derivative
+    /// needs it.
+    ///
+    /// # Panics
+    /// As [`Kernels::gemm_reduced`], and if `before` is not of the kind of `out`.
+    pub fn gemm_reduced_keeping(
+        &self,
+        pool: &Pool,
+        args: &GemmReduced<'_>,
+        out: Out<'_>,
+        before: Out<'_>,
+    ) {
+        self.gemm_reduced_to(pool, args, out, Some(before));
+    }
+
+    fn gemm_reduced_to(
+        &self,
+        pool: &Pool,
+        args: &GemmReduced<'_>,
+        mut out: Out<'_>,
+        mut before: Option<Out<'_>>,
+    ) {
         let shape = args.shape();
         args.check(shape.m, shape.n, &out);
+        if let Some(before) = &before {
+            args.check(shape.m, shape.n, before);
+            let same = matches!(before, Out::Rows(_)) == matches!(out, Out::Rows(_));
+            assert!(same, "gemm: before and out are of different kinds");
+        }
         if shape.m == 0 || shape.n == 0 {
             return;
         }
@@ -133,18 +175,15 @@ impl Kernels {
         let wanted = (pool.threads() * TASKS_PER_THREAD).div_ceil(chunks);
         let group = (panels / wanted).clamp(1, GROUP_PANELS);
         let groups = panels.div_ceil(group);
-        let place = match &mut out {
-            Out::Rows(out) => OutPlace::Rows(SendPointer(out.as_mut_ptr())),
-            Out::Tiles(out) => OutPlace::Tiles(SendPointer(out.as_mut_ptr())),
-        };
+        let places = (out.place(), before.as_mut().map(Out::place));
         pool.run(groups * chunks, &|task| {
             let task = Task {
                 rows: (task % chunks * chunk, shape.m.min((task % chunks + 1) * chunk)),
                 panels: (task / chunks * group, panels.min((task / chunks + 1) * group)),
             };
             // SAFETY: `shape` and `check` have compared all lengths with the tasks' rows and
-            // columns; tasks differ in one of them, and `out` is borrowed exclusively.
-            unsafe { self.task(args, &shape, &task, place) }
+            // columns; tasks differ in one of them, and `out` and `before` are borrowed exclusively.
+            unsafe { self.task(args, &shape, &task, places) }
         });
     }
 
@@ -153,7 +192,7 @@ impl Kernels {
     /// # Safety
     /// The operands have passed [`GemmReduced::check`], and nobody else uses the places of the
     /// task's rows and columns in `out`.
-    unsafe fn task(&self, args: &GemmReduced<'_>, shape: &Shape<'_>, task: &Task, out: OutPlace) {
+    unsafe fn task(&self, args: &GemmReduced<'_>, shape: &Shape<'_>, task: &Task, places: Places) {
         let block = match args.operands {
             ReducedWeight::Bf16(..) => self.reduced.block_bf16,
             ReducedWeight::I8(..) => self.reduced.block_i8,
@@ -187,7 +226,7 @@ impl Kernels {
                         // has found them; `c` holds a block's sums.
                         unsafe { block(&step) };
                         if k + steps == shape.steps {
-                            let finish = args.finish(row, rows, panel, shape.n, c, out);
+                            let finish = args.finish(row, rows, panel, shape.n, c, places);
                             // SAFETY: the block's places in bias, residual and out are inside
                             // what `check` has seen, and only this task's.
                             unsafe { (self.reduced.finish)(&finish) };
@@ -276,7 +315,7 @@ impl GemmReduced<'_> {
         panel: usize,
         n: usize,
         c: *const f32,
-        out: OutPlace,
+        (out, before): Places,
     ) -> FinishBlock<'_> {
         let column = panel * PANEL_COLS;
         let scales = match self.operands {
@@ -299,6 +338,7 @@ impl GemmReduced<'_> {
             column,
             n,
             out,
+            before,
         }
     }
 }

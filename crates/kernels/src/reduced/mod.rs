@@ -33,6 +33,7 @@ mod quantize;
 mod tests;
 
 mod tiles;
+mod transpose;
 
 pub(crate) use attention::softmax_bf16;
 pub(crate) use block::{

@@ -100,7 +100,8 @@ impl PackedBf16 {
         k.div_ceil(STEP_BYTES / 2)
     }
 
-    fn bytes_of(n: usize, k: usize) -> usize {
+    /// Bytes that a weight [`n`, `k`] takes.
+    pub fn bytes_of(n: usize, k: usize) -> usize {
         n.div_ceil(PANEL_COLS) * Self::steps_of(k) * PANEL_STEP_BYTES
     }
 }

@@ -64,7 +64,9 @@ impl PreNormBlock {
         let normed = self.layer_norm1.forward_inner(b, x)?;
         let mask = Mask { queries: segments, keys: segments, causal };
         let h = self.attention.forward(b, (&normed, &normed), x, &mask)?;
-        self.mlp.forward(b, &self.layer_norm2.forward_inner(b, &h)?, &h)
+        let y = self.mlp.forward(b, &self.layer_norm2.forward_inner(b, &h)?, &h)?;
+        b.block_end(&y);
+        Ok(y)
     }
 
     /// One row of each segment, the only one that is needed behind the last block: `[T, D]` to
@@ -85,6 +87,8 @@ impl PreNormBlock {
             &b.rows(x, rows)?,
             &mask,
         )?;
-        self.mlp.forward(b, &self.layer_norm2.forward_inner(b, &h)?, &h)
+        let y = self.mlp.forward(b, &self.layer_norm2.forward_inner(b, &h)?, &h)?;
+        b.block_end(&y);
+        Ok(y)
     }
 }

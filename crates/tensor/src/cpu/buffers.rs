@@ -99,6 +99,19 @@ impl TileBuffer {
     }
 }
 
+// Buffers that hold packed operands of one product.
+impl AsRef<[f32]> for Buffer {
+    fn as_ref(&self) -> &[f32] {
+        self.as_slice()
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
 impl Storage for TileBuffer {
     fn as_any(&self) -> &dyn Any {
         self

@@ -7,13 +7,15 @@ mod weights;
 
 use crate::{
     Backend, Error, Format, Grads, Lookup, Op, Packed, Precision, Result, RowSource, Saved,
-    Segments, Tensor, Weight, WeightKind,
+    Segments, Tensor, Wanted, Weight, WeightKind,
 };
-use altclip_kernels::{AttentionBf16, AttentionF32, GemmF32, Isa, Kernels, PackedF32, Pool};
+use altclip_kernels::{
+    AttentionBf16, AttentionF32, DropoutMask, GemmF32, Isa, Kernels, PackedF32, Pool,
+};
 use buffers::{Buffer, Buffers, TileBuffer};
 use std::ops::Deref;
 use std::sync::Arc;
-use weights::{Matrix, Preparation, Table, Vector};
+use weights::{Form, Matrix, Preparation, Table, Vector};
 
 /// The CPU, with its own threads and its own pool of buffers.
 ///
@@ -58,9 +60,9 @@ impl CpuBackend {
 
     /// A matrix as it is packed, for a file; `None` for other weights and for f32.
     pub fn packed<'w>(&self, weight: &'w Weight) -> Option<&'w Packed> {
-        match weight.storage::<Matrix>()? {
-            Matrix::F32(_) => None,
-            Matrix::Reduced(packed) => Some(packed),
+        match &weight.storage::<Matrix>()?.packed {
+            Form::F32(_) => None,
+            Form::Reduced(packed) => Some(packed),
         }
     }
 
@@ -131,7 +133,8 @@ impl CpuBackend {
         Ok(Tensor::from_storage(rows, cols, Arc::new(buffer)))
     }
 
-    fn linear(&self, op: &Op) -> Result<Tensor> {
+    /// The result, and with `keep` also what the activation is applied to.
+    fn linear(&self, op: &Op, keep: bool) -> Result<(Tensor, Option<Tensor>)> {
         let Op::Linear { x, weight, bias, activation, residual, compact } = op else {
             unreachable!("dispatched by kind")
         };
@@ -146,10 +149,10 @@ impl CpuBackend {
         let residual =
             residual.as_ref().map(|r| self.numbers("linear", "residual", r)).transpose()?;
         let residual = residual.as_deref();
-        let packed = match matrix {
-            Matrix::F32(packed) => packed,
-            Matrix::Reduced(weight) => {
-                let extras = reduced::Extras { bias, activation: *activation, residual };
+        let packed = match &matrix.packed {
+            Form::F32(packed) => packed,
+            Form::Reduced(weight) => {
+                let extras = reduced::Extras { bias, activation: *activation, residual, keep };
                 return self.linear_reduced(x, weight, n, &extras, *compact);
             }
         };
@@ -162,10 +165,19 @@ impl CpuBackend {
             activation: *activation,
             residual,
         };
-        self.produce(x.rows(), packed.n(), |out| {
-            self.kernels.gemm_f32(&self.pool, &args, out);
+        let mut before = None;
+        let out = self.produce(x.rows(), n, |out| {
+            if keep {
+                before = Some(self.produce(x.rows(), n, |before| {
+                    self.kernels.gemm_f32_keeping(&self.pool, &args, out, before);
+                    Ok(())
+                })?);
+            } else {
+                self.kernels.gemm_f32(&self.pool, &args, out);
+            }
             Ok(())
-        })
+        })?;
+        Ok((out, before))
     }
 
     fn layer_norm(
@@ -197,13 +209,7 @@ impl CpuBackend {
         causal: bool,
     ) -> Result<Tensor> {
         const OP: &str = "attention";
-        let width = q.cols();
-        fits(OP, "width of keys and values", 2 * width, kv.cols())?;
-        fits(OP, "rows of the queries", queries.rows(), q.rows())?;
-        fits(OP, "rows of the keys", keys.rows(), kv.rows())?;
-        fits(OP, "number of key segments", queries.len(), keys.len())?;
-        fits(OP, "remainder of width by heads", 0, if heads == 0 { 1 } else { width % heads })?;
-        let head_size = width / heads;
+        let (width, head_size) = (q.cols(), head_size((q, kv), heads, (queries, keys))?);
         if let (Some(q_tiles), Some(kv_tiles)) =
             (q.storage::<TileBuffer>(), kv.storage::<TileBuffer>())
         {
@@ -314,6 +320,21 @@ impl CpuBackend {
         })
     }
 
+    fn dropout(&self, x: &Tensor, (p, seed, offset): (f32, u64, u64)) -> Result<Tensor> {
+        fits(
+            "dropout",
+            "probability that is not in 0.0..1.0",
+            0,
+            usize::from(!(0.0..1.0).contains(&p)),
+        )?;
+        let numbers = self.numbers("dropout", "x", x)?;
+        let mask = DropoutMask::new(p, seed, offset);
+        self.produce(x.rows(), x.cols(), |out| {
+            self.kernels.dropout(&self.pool, &mask, &numbers, out);
+            Ok(())
+        })
+    }
+
     fn class_token(&self, x: &Tensor, class: &Weight, positions: &Weight) -> Result<Tensor> {
         const OP: &str = "class_token";
         let (cols, tokens) = (x.cols(), positions.rows());
@@ -388,7 +409,7 @@ impl Backend for CpuBackend {
 
     fn forward(&self, op: &Op) -> Result<Tensor> {
         match op {
-            Op::Linear { .. } => self.linear(op),
+            Op::Linear { .. } => Ok(self.linear(op, false)?.0),
             Op::LayerNorm { x, weight, bias, eps, compact } => {
                 self.layer_norm(x, (weight, bias), *eps, *compact)
             }
@@ -409,6 +430,7 @@ impl Backend for CpuBackend {
                 })
             }
             Op::Similarity { a, b, scale } => self.similarity(a, b, *scale),
+            Op::Dropout { x, p, seed, offset } => self.dropout(x, (*p, *seed, *offset)),
             Op::Add { a, b } => {
                 fits("add", "rows of b", a.rows(), b.rows())?;
                 fits("add", "width of b", a.cols(), b.cols())?;
@@ -421,13 +443,29 @@ impl Backend for CpuBackend {
         }
     }
 
-    fn forward_saving(&self, op: &Op) -> Result<(Tensor, Saved)> {
-        self.forward_with_saved(op)
+    fn forward_saving(&self, op: &Op, wanted: &Wanted) -> Result<(Tensor, Saved)> {
+        self.forward_with_saved(op, wanted)
     }
 
-    fn backward(&self, op: &Op, saved: &Saved, grad: &Tensor) -> Result<Grads> {
-        self.gradients(op, saved, grad)
+    fn backward(&self, op: &Op, saved: &Saved, grad: &Tensor, wanted: &Wanted) -> Result<Grads> {
+        self.gradients(op, saved, grad, wanted)
     }
+}
+
+/// The width of a head, where the operands of an attention fit each other.
+fn head_size(
+    (q, kv): (&Tensor, &Tensor),
+    heads: usize,
+    (queries, keys): (&Segments, &Segments),
+) -> Result<usize> {
+    const OP: &str = "attention";
+    let width = q.cols();
+    fits(OP, "width of keys and values", 2 * width, kv.cols())?;
+    fits(OP, "rows of the queries", queries.rows(), q.rows())?;
+    fits(OP, "rows of the keys", keys.rows(), kv.rows())?;
+    fits(OP, "number of key segments", queries.len(), keys.len())?;
+    fits(OP, "remainder of width by heads", 0, if heads == 0 { 1 } else { width % heads })?;
+    Ok(width / heads)
 }
 
 /// A packed f32 matrix as a source of rows.
@@ -438,9 +476,9 @@ struct Repacked {
 
 impl Repacked {
     fn matrix(&self) -> Result<&PackedF32> {
-        match stored::<Matrix>("repack", "weight", &self.packed)? {
-            Matrix::F32(packed) => Ok(packed),
-            Matrix::Reduced(_) => Err(Error::ForeignHandle { op: "repack", what: "weight" }),
+        match &stored::<Matrix>("repack", "weight", &self.packed)?.packed {
+            Form::F32(packed) => Ok(packed),
+            Form::Reduced(_) => Err(Error::ForeignHandle { op: "repack", what: "weight" }),
         }
     }
 }

@@ -12,6 +12,8 @@ pub(super) struct Extras<'a> {
     pub(super) bias: Option<&'a [f32]>,
     pub(super) activation: Activation,
     pub(super) residual: Option<&'a [f32]>,
+    /// Give back what the activation is applied to.
+    pub(super) keep: bool,
 }
 
 impl CpuBackend {
@@ -49,7 +51,7 @@ impl CpuBackend {
         n: usize,
         extras: &Extras<'_>,
         compact: bool,
-    ) -> Result<Tensor> {
+    ) -> Result<(Tensor, Option<Tensor>)> {
         let (rows, cols) = (x.rows(), x.cols());
         match (weight, self.source("linear", "x", x)?) {
             (Packed::Bf16(weight), Source::Tiles(tiles)) => {
@@ -80,17 +82,25 @@ impl CpuBackend {
         [rows, n]: [usize; 2],
         extras: &Extras<'_>,
         compact: bool,
-    ) -> Result<Tensor> {
-        let &Extras { bias, activation, residual } = extras;
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        let &Extras { bias, activation, residual, keep } = extras;
         let args = GemmReduced { operands, bias, activation, residual };
+        let run = |out: Out<'_>, before: Option<Out<'_>>| match before {
+            Some(before) => self.kernels.gemm_reduced_keeping(&self.pool, &args, out, before),
+            None => self.kernels.gemm_reduced(&self.pool, &args, out),
+        };
         if compact {
-            return Ok(self.produce_tiles(rows, n, |out| {
-                self.kernels.gemm_reduced(&self.pool, &args, Out::Tiles(out));
-            }));
+            let mut before = keep.then(|| self.buffers.take_tiles(rows, n));
+            let out = self.produce_tiles(rows, n, |out| {
+                run(Out::Tiles(out), before.as_mut().map(|b| Out::Tiles(b.as_bytes_mut())));
+            });
+            return Ok((out, before.map(|b| Tensor::from_storage(rows, n, Arc::new(b)))));
         }
-        self.produce(rows, n, |out| {
-            self.kernels.gemm_reduced(&self.pool, &args, Out::Rows(out));
+        let mut before = keep.then(|| self.buffers.take(rows * n));
+        let out = self.produce(rows, n, |out| {
+            run(Out::Rows(out), before.as_mut().map(|b| Out::Rows(b.as_mut_slice())));
             Ok(())
-        })
+        })?;
+        Ok((out, before.map(|b| Tensor::from_storage(rows, n, Arc::new(b)))))
     }
 }

@@ -1,9 +1,9 @@
 //! How the CPU keeps a weight: matrices packed, vectors copied, tables read by row.
 
 use crate::{Error, Format, Packed, Precision, Result, RowSource, Storage, Weight, WeightKind};
-use altclip_kernels::{Isa, PackedBf16, PackedF32, PackedI8, Pool};
+use altclip_kernels::{Isa, Kernels, PackedBf16, PackedF32, PackedI8, Pool};
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Tables of at most this many numbers are copied; larger ones stay where they are and are read by
 /// row.
@@ -28,18 +28,50 @@ macro_rules! storage {
 storage!(Vector, Table, Matrix);
 
 /// A packed matrix.
-pub(super) enum Matrix {
+pub(super) struct Matrix {
+    pub(super) packed: Form,
+    /// The same for the product with its transpose, packed when a gradient first needs it.
+    transposed: OnceLock<Form>,
+}
+
+/// How a matrix is kept.
+pub(super) enum Form {
     F32(PackedF32),
     Reduced(Packed),
 }
 
+impl From<Form> for Matrix {
+    fn from(packed: Form) -> Self {
+        Self { packed, transposed: OnceLock::new() }
+    }
+}
+
 impl Matrix {
+    /// The matrix `[K, N]` that multiplies by the transpose.
+    ///
+    /// # Errors
+    /// [`Error::NotTrainable`] in 8 bits.
+    pub(super) fn transposed(&self, kernels: &Kernels, pool: &Pool) -> Result<&Form> {
+        let precision = Precision::Int8;
+        Ok(match &self.packed {
+            Form::F32(packed) => {
+                self.transposed.get_or_init(|| Form::F32(kernels.transposed_f32(pool, packed)))
+            }
+            Form::Reduced(Packed::Bf16(packed)) => self
+                .transposed
+                .get_or_init(|| Form::Reduced(Packed::Bf16(kernels.transposed_bf16(pool, packed)))),
+            Form::Reduced(Packed::Int8(_)) => {
+                return Err(Error::NotTrainable { op: "linear", precision });
+            }
+        })
+    }
+
     /// Its logical shape `[N, K]`.
     pub(super) fn shape(&self) -> [usize; 2] {
-        match self {
-            Matrix::F32(packed) => [packed.n(), packed.k()],
-            Matrix::Reduced(Packed::Bf16(packed)) => [packed.n(), packed.k()],
-            Matrix::Reduced(Packed::Int8(packed)) => [packed.n(), packed.k()],
+        match &self.packed {
+            Form::F32(packed) => [packed.n(), packed.k()],
+            Form::Reduced(Packed::Bf16(packed)) => [packed.n(), packed.k()],
+            Form::Reduced(Packed::Int8(packed)) => [packed.n(), packed.k()],
         }
     }
 }
@@ -68,7 +100,7 @@ impl Preparation<'_> {
     fn matrix(&self, kind: WeightKind, source: &dyn RowSource) -> Result<Matrix> {
         let [n, k] = source.shape();
         if let Some(packed) = source.packed().map_err(Error::Source)? {
-            return Ok(Matrix::Reduced(packed));
+            return Ok(Form::Reduced(packed).into());
         }
         let fill = |rows, out: &mut [f32]| source.read_rows(rows, out);
         let own = match (self.precision, kind) {
@@ -76,14 +108,14 @@ impl Preparation<'_> {
             (Precision::Int8, WeightKind::Matrix) => Format::Int8(None),
             (Precision::Bf16 | Precision::Int8, _) => Format::Bf16,
         };
-        let matrix = match source.format().unwrap_or(own) {
-            Format::F32 => PackedF32::with_rows(self.pool, self.isa, n, k, &fill).map(Matrix::F32),
+        let form = match source.format().unwrap_or(own) {
+            Format::F32 => PackedF32::with_rows(self.pool, self.isa, n, k, &fill).map(Form::F32),
             Format::Bf16 => PackedBf16::with_rows(self.pool, n, k, &fill)
-                .map(|packed| Matrix::Reduced(Packed::Bf16(packed))),
+                .map(|packed| Form::Reduced(Packed::Bf16(packed))),
             Format::Int8(smoothing) => PackedI8::with_rows(self.pool, n, k, smoothing, &fill)
-                .map(|packed| Matrix::Reduced(Packed::Int8(packed))),
+                .map(|packed| Form::Reduced(Packed::Int8(packed))),
         };
-        matrix.map_err(Error::Source)
+        form.map(Matrix::from).map_err(Error::Source)
     }
 }
 

@@ -176,6 +176,55 @@ where
     }
 
     #[inline(always)]
+    fn transpose(rows: [Self; LANES]) -> [Self; LANES] {
+        let (mut a, mut b) = (rows.map(|row| row.0), rows.map(|row| row.0));
+        // SAFETY: a value of this type exists only where the processor has AVX-512 F.
+        unsafe {
+            // In each quarter of a register: 4 × 4 values of four rows.
+            for i in (0..LANES).step_by(2) {
+                b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
+                b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+            }
+            for i in (0..LANES).step_by(4) {
+                for half in 0..2 {
+                    let low = _mm512_castps_pd(b[i + half]);
+                    let high = _mm512_castps_pd(b[i + half + 2]);
+                    a[i + 2 * half] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, high));
+                    a[i + 2 * half + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, high));
+                }
+            }
+            // Quarters: even ones together and odd ones together, twice.
+            for i in [0, 8] {
+                for j in i..i + 4 {
+                    b[j] = _mm512_shuffle_f32x4::<0x88>(a[j], a[j + 4]);
+                    b[j + 4] = _mm512_shuffle_f32x4::<0xdd>(a[j], a[j + 4]);
+                }
+            }
+            for j in 0..8 {
+                a[j] = _mm512_shuffle_f32x4::<0x88>(b[j], b[j + 8]);
+                a[j + 8] = _mm512_shuffle_f32x4::<0xdd>(b[j], b[j + 8]);
+            }
+        }
+        a.map(Self)
+    }
+
+    #[inline(always)]
+    unsafe fn pair_bf16(a: *const u8, b: *const u8, out: *mut u8) {
+        // SAFETY: the caller promises AVX-512 F, twice 64 readable and 128 writable bytes.
+        unsafe {
+            let (a, b) = (_mm512_loadu_si512(a.cast()), _mm512_loadu_si512(b.cast()));
+            let low = _mm512_set1_epi32(0xffff);
+            let even = _mm512_or_si512(_mm512_and_si512(a, low), _mm512_slli_epi32::<16>(b));
+            let odd = _mm512_or_si512(_mm512_srli_epi32::<16>(a), _mm512_andnot_si512(low, b));
+            let first = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+            let last = _mm512_add_epi32(first, _mm512_set1_epi32(8));
+            let out = out.cast::<__m512i>();
+            _mm512_storeu_si512(out.cast(), _mm512_permutex2var_epi32(even, first, odd));
+            _mm512_storeu_si512(out.add(1).cast(), _mm512_permutex2var_epi32(even, last, odd));
+        }
+    }
+
+    #[inline(always)]
     unsafe fn from_i32(p: *const i32) -> Self {
         // SAFETY: the caller promises AVX-512 F and 16 readable values.
         Self(unsafe { _mm512_cvtepi32_ps(_mm512_loadu_si512(p.cast())) })
