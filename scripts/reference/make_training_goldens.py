@@ -50,11 +50,8 @@ from transformers.optimization import (
     get_linear_schedule_with_warmup,
 )
 
-<<<<<<< HEAD
-=======
 from sorted_metadata import sort_metadata
 
->>>>>>> wip-optim
 GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden"
 SCHEDULES = {
     "constant": lambda o, warmup, total: get_constant_schedule_with_warmup(o, warmup),
@@ -93,10 +90,7 @@ def write(name, tensors, settings):
     path = GOLDEN / "train" / f"{name}.safetensors"
     path.parent.mkdir(exist_ok=True)
     save_file({key: value.contiguous() for key, value in tensors.items()}, path, metadata=metadata)
-<<<<<<< HEAD
-=======
     sort_metadata(path)
->>>>>>> wip-optim
     print(f"{path.name}: {path.stat().st_size:,} bytes")
 
 
@@ -241,12 +235,8 @@ def altclip_tokens(generator):
 
 def clip_tokens(generator, config):
     """Batches for a CLIP text tower: words lie below its beginning-of-text id."""
-<<<<<<< HEAD
-    return token_batches(generator, 10, 0, config.bos_token_id, config.bos_token_id, config.eos_token_id, config.pad_token_id)
-=======
     bos, eos, pad = config.bos_token_id, config.eos_token_id, config.pad_token_id
     return token_batches(generator, 10, 0, bos, bos, eos, pad)
->>>>>>> wip-optim
 
 
 def make_inputs(name, run):

@@ -67,7 +67,8 @@ impl Augment {
     fn colours(&self, image: &mut Rgb, draw: &mut Draw) {
         let grey = draw.unit() < self.grey;
         let ground = draw.unit() < self.ground;
-        let tint = [draw.between(120.0, 255.0), draw.between(120.0, 255.0), draw.between(120.0, 255.0)];
+        let tint =
+            [draw.between(120.0, 255.0), draw.between(120.0, 255.0), draw.between(120.0, 255.0)];
         let factor = |draw: &mut Draw| 1.0 + draw.between(-self.colour, self.colour);
         let (brightness, contrast) = (factor(draw), factor(draw));
         let saturation = if grey { 0.0 } else { factor(draw) };

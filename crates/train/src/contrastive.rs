@@ -135,7 +135,9 @@ impl Contrastive {
         let mut pixels = Vec::with_capacity(pictures.len() * self.picture_len);
         for sample in pictures {
             match &sample.picture {
-                Picture::Pixels(values) if values.len() == self.picture_len => pixels.extend(values),
+                Picture::Pixels(values) if values.len() == self.picture_len => {
+                    pixels.extend(values)
+                }
                 _ => return Err(Error::NoPixels { image: sample.image }),
             }
         }
@@ -229,7 +231,7 @@ impl Task for Contrastive {
     fn after_update(&self, parameters: &mut Parameters) {
         if let Some(number) = parameters.number(LOGIT_SCALE) {
             let values = parameters.trained_mut()[number].values_mut();
-            values.iter_mut().for_each(loss::clamp_logit_scale);
+            values.iter_mut().for_each(|scale| *scale = loss::clamp_logit_scale(*scale));
         }
     }
 }

@@ -12,9 +12,9 @@ use crate::loss;
 use crate::parameters::Parameters;
 use crate::task::{Engine, Outcome, Task, complete};
 use crate::{Error, Result};
+use altclip_models::TextEncoder;
 use altclip_models::config::{Model, Text};
 use altclip_models::weights::Files;
-use altclip_models::TextEncoder;
 use altclip_tensor::{Backend, CpuBackend};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -43,7 +43,12 @@ impl Teacher {
     ///
     /// # Errors
     /// Its weights cannot be read.
-    pub fn new(model: &Model, files: &Files, threads: usize, cache: Option<FeatureCache>) -> Result<Self> {
+    pub fn new(
+        model: &Model,
+        files: &Files,
+        threads: usize,
+        cache: Option<FeatureCache>,
+    ) -> Result<Self> {
         let backend = CpuBackend::new(threads);
         let Text::Clip(text) = &model.text else { return Err(Error::NotAStudent) };
         let weights = altclip_models::weights::Weights::new(&backend, files);

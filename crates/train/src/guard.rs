@@ -7,7 +7,7 @@
 //! 2. More than 5 within 1,000 batches: the run goes back to the newest checkpoint, and the data go
 //!    on 200 batches further. Only weights, moments and the number of updates go back: the batches
 //!    from the checkpoint to the bad one are left out with the 200, as in the training of PaLM.
-//! 3. After 3 such returns, the next stops the run (E6101).
+//! 3. After 3 such returns, the next stops the run (E6004).
 //!
 //! The guard counts batches as they are read, in one number that never goes back. All its state is
 //! in the struct, which is saved with each checkpoint. On going back within a run it is kept, not
@@ -169,7 +169,7 @@ pub struct Diverged {
 
 impl Diagnose for Diverged {
     fn report(&self) -> Report {
-        Report::new(Code::E6101, "train", "the numbers of training do not stay finite")
+        Report::new(Code::E6004, "train", "the numbers of training do not stay finite")
             .place(format!("step {}", self.step))
             .got(format!("{} bad batches after going back {} times", self.bad, self.rollbacks))
             .expected(format!("at most {MAX_SKIPS} in {WINDOW} batches"))

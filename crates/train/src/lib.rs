@@ -13,7 +13,6 @@ pub mod distill;
 mod elementary;
 mod error;
 pub mod feed;
-mod elementary;
 pub mod guard;
 pub mod interpolate;
 pub mod lora;
@@ -39,7 +38,3 @@ pub use error::Error;
 
 /// What the functions of this crate return.
 pub type Result<T> = std::result::Result<T, Error>;
-pub mod optimizer;
-mod parallel;
-pub mod random;
-pub mod schedule;

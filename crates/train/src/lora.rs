@@ -68,18 +68,11 @@ impl Lora {
         let mut merged = weight.to_vec();
         let rows = merged.chunks_mut(self.k).zip(factors.b.chunks(self.rank)).collect();
         map(pool, rows, |(row, b): (&mut [f32], &[f32])| {
-<<<<<<< HEAD
             self.add_row(&factors.a, b, scale, row);
-=======
-            for (b, a) in b.iter().zip(factors.a.chunks(self.k)) {
-                add_scaled(row, scale * b, a);
-            }
->>>>>>> wip-optim
         });
         merged
     }
 
-<<<<<<< HEAD
     /// Adds a row of `scale · B · A` to a row of the weight.
     pub(crate) fn add_row(&self, a: &[f32], b: &[f32], scale: f32, row: &mut [f32]) {
         for (b, a) in b.iter().zip(a.chunks(self.k)) {
@@ -87,8 +80,6 @@ impl Lora {
         }
     }
 
-=======
->>>>>>> wip-optim
     /// The gradients of the factors, from that of the merged weight [N, K].
     ///
     /// # Panics

@@ -11,11 +11,7 @@ use altclip_kernels::Pool;
 pub(crate) const PIECE: usize = 65_536;
 
 /// Lanes of a sum; a multiple of every vector width in `f64`.
-<<<<<<< HEAD
-const LANES: usize = 8;
-=======
 const LANES: usize = 16;
->>>>>>> wip-optim
 
 /// `f(item)` for each item, on the threads of `pool`; the results in the order of the items.
 pub(crate) fn map<T: Send, R: Send>(
@@ -46,20 +42,6 @@ pub(crate) fn tree_sum(values: &[f64]) -> f64 {
     }
 }
 
-<<<<<<< HEAD
-/// `Σ f(i)` for `i` in `0..len`, in eight lanes and then a tree.
-#[inline(always)]
-pub(crate) fn lane_sum(len: usize, f: impl Fn(usize) -> f64) -> f64 {
-    let mut lanes = [0.0; LANES];
-    let whole = len - len % LANES;
-    for start in (0..whole).step_by(LANES) {
-        for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum += f(start + lane);
-        }
-    }
-    for i in whole..len {
-        lanes[i - whole] += f(i);
-=======
 /// `Σ f(x[i], y[i])` in sixteen lanes and then a tree.
 ///
 /// # Panics
@@ -77,28 +59,13 @@ pub(crate) fn lane_sum(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f64) -> f64
     }
     for (lane, (&x, &y)) in x_rest.iter().zip(y_rest).enumerate() {
         lanes[lane] += f(x, y);
->>>>>>> wip-optim
     }
     tree_sum(&lanes)
 }
 
 /// `Σ x²` of a slice.
 pub(crate) fn sum_of_squares(x: &[f32]) -> f64 {
-<<<<<<< HEAD
-    let mut lanes = [0.0; LANES];
-    let (groups, rest) = x.as_chunks::<LANES>();
-    for group in groups {
-        for (sum, &x) in lanes.iter_mut().zip(group) {
-            *sum += f64::from(x) * f64::from(x);
-        }
-    }
-    for (sum, &x) in lanes.iter_mut().zip(rest) {
-        *sum += f64::from(x) * f64::from(x);
-    }
-    tree_sum(&lanes)
-=======
     lane_sum(x, x, |x, _| f64::from(x) * f64::from(x))
->>>>>>> wip-optim
 }
 
 #[cfg(test)]
@@ -115,22 +82,12 @@ mod tests {
 
     #[test]
     fn sums_take_every_value_once() {
-<<<<<<< HEAD
-        for len in [0, 1, 7, 8, 9, 100] {
-            let values: Vec<f64> = (0..len).map(|i| f64::from(i) + 0.5).collect();
-            let expected: f64 = values.iter().sum();
-            assert_eq!(tree_sum(&values), expected);
-            assert_eq!(lane_sum(values.len(), |i| values[i]), expected);
-            let x: Vec<f32> = (0..len as u16).map(f32::from).collect();
-            assert_eq!(sum_of_squares(&x), x.iter().map(|&x| f64::from(x * x)).sum::<f64>());
-=======
         for len in [0_u16, 1, 15, 16, 17, 100] {
             let x: Vec<f32> = (0..len).map(f32::from).collect();
             let squares: Vec<f64> = x.iter().map(|&x| f64::from(x * x)).collect();
             let expected: f64 = squares.iter().sum();
             assert_eq!(tree_sum(&squares), expected);
             assert_eq!(sum_of_squares(&x), expected);
->>>>>>> wip-optim
         }
     }
 }

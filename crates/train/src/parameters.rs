@@ -7,10 +7,11 @@
 use crate::lora::{self, Factors, Lora};
 use crate::{Error, Result};
 use altclip_checkpoint::Expected;
+use altclip_kernels::Pool;
 use altclip_models::weights::{Files, Prepared, Source};
 use altclip_report::Report;
-use altclip_kernels::Pool;
-use altclip_tensor::{Backend, CpuBackend, Gradients, RowSource, WeightGrad, WeightId};
+use altclip_tensor::autograd::Gradients;
+use altclip_tensor::{Backend, CpuBackend, RowSource, WeightGrad, WeightId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,12 +39,12 @@ impl Parameter {
 
     /// The values, for the optimiser. Free of cost once the model of the last step is dropped.
     pub fn values_mut(&mut self) -> &mut [f32] {
-        Arc::make_mut(&mut self.values)
+        Arc::<Vec<f32>>::make_mut(&mut self.values)
     }
 
     /// The name, and the values for the optimiser.
     pub fn name_and_values_mut(&mut self) -> (&str, &mut [f32]) {
-        (&self.name, Arc::make_mut(&mut self.values))
+        (&self.name, Arc::<Vec<f32>>::make_mut(&mut self.values))
     }
 
     /// Length of a row: the product of all dimensions behind the first, or the length of a vector.
@@ -144,9 +145,8 @@ impl Parameters {
 
     /// Adds a low-rank update to the frozen weight `name`.
     pub fn adapt(&mut self, name: &str, lora: Lora, factors: Factors) {
-        let [a, b] = lora::peft_names(name).unwrap_or_else(|| {
-            [format!("{name}.lora_A"), format!("{name}.lora_B")]
-        });
+        let [a, b] = lora::peft_names(name)
+            .unwrap_or_else(|| [format!("{name}.lora_A"), format!("{name}.lora_B")]);
         let a = self.push(Parameter::new(a, &[lora.rank, lora.k], factors.a));
         let b = self.push(Parameter::new(b, &[lora.n, lora.rank], factors.b));
         self.adapters.insert(name.to_owned(), Adapter { lora, a, b });
@@ -296,8 +296,11 @@ fn add_rows(sum: &mut Option<Gradient>, rows: &[u32], values: &[f32]) {
         have.extend_from_slice(values);
     } else {
         let width = values.len() / rows.len().max(1);
-        let mut at: BTreeMap<u32, Vec<f32>> =
-            have_rows.iter().copied().zip(have.chunks_exact(width.max(1)).map(<[f32]>::to_vec)).collect();
+        let mut at: BTreeMap<u32, Vec<f32>> = have_rows
+            .iter()
+            .copied()
+            .zip(have.chunks_exact(width.max(1)).map(<[f32]>::to_vec))
+            .collect();
         for (&row, values) in rows.iter().zip(values.chunks_exact(width.max(1))) {
             let sum = at.entry(row).or_insert_with(|| vec![0.0; width]);
             sum.iter_mut().zip(values).for_each(|(s, v)| *s += v);
@@ -318,7 +321,8 @@ impl Source for Parameters {
             }));
         }
         let Some(frozen) = &self.frozen else {
-            let missing = altclip_checkpoint::Error::TensorMissing { name: name.to_owned(), nearest: None };
+            let missing =
+                altclip_checkpoint::Error::TensorMissing { name: name.to_owned(), nearest: None };
             return Err(missing.into());
         };
         let rows = frozen.rows(name, shape)?;
@@ -335,7 +339,8 @@ impl Source for Parameters {
 
     fn prepared(&self, prepared: Prepared<'_>) {
         let numbers: usize = prepared.shape.iter().product();
-        let is_trained = |name: &String| self.index.contains_key(name) || self.adapters.contains_key(name);
+        let is_trained =
+            |name: &String| self.index.contains_key(name) || self.adapters.contains_key(name);
         if !prepared.names.iter().any(is_trained) {
             return;
         }
@@ -418,10 +423,8 @@ mod tests {
         let mut sum = None;
         add_rows(&mut sum, &[1, 4], &[1.0, 2.0, 3.0, 4.0]);
         add_rows(&mut sum, &[0, 4], &[5.0, 6.0, 7.0, 8.0]);
-        let expected = Gradient::Rows {
-            rows: vec![0, 1, 4],
-            values: vec![5.0, 6.0, 1.0, 2.0, 10.0, 12.0],
-        };
+        let expected =
+            Gradient::Rows { rows: vec![0, 1, 4], values: vec![5.0, 6.0, 1.0, 2.0, 10.0, 12.0] };
         assert_eq!(sum, Some(expected));
     }
 

@@ -61,11 +61,7 @@ impl Random {
     /// Panics if `n` is 0.
     pub fn below(&self, index: u64, n: u64) -> u64 {
         assert!(n > 0, "below: no number is below 0");
-<<<<<<< HEAD
-        (u128::from(self.bits(index)[0]) * u128::from(n) >> 64) as u64
-=======
         ((u128::from(self.bits(index)[0]) * u128::from(n)) >> 64) as u64
->>>>>>> wip-optim
     }
 
     /// A standard normal number at `index`, by the transform of Box and Muller. At most 8.6.

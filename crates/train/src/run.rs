@@ -9,9 +9,9 @@ use crate::guard::{Guard, NonFinite, Verdict, first_non_finite};
 use crate::metrics::{Log, Mark, StepRecord};
 use crate::optimizer::{Moments, Norms, Optimizer, Step, TensorUpdate};
 use crate::parameters::{Gradient, LOGIT_SCALE, Parameters};
+use crate::progress::{Event, Observer, Pace};
 use crate::schedule::Schedule;
 use crate::state::{Best, Checkpoints, Loaded, Resume, RunState, TensorSlice};
-use crate::progress::{Event, Observer, Pace};
 use crate::stop::{EarlyStopping, Stop, StopReason, Verdict as Better};
 use crate::task::Task;
 use crate::{Error, Result};
@@ -233,8 +233,7 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
             if last || (every > 0 && step.is_multiple_of(every)) {
                 verdict = self.measure()?;
             }
-            let (better, early) =
-                (verdict == Some(Better::Better), verdict == Some(Better::Stop));
+            let (better, early) = (verdict == Some(Better::Better), verdict == Some(Better::Stop));
             let asked = self.parts.stop.is_wished();
             if last || early || asked || better || step.is_multiple_of(self.options.save_every) {
                 self.save()?;
@@ -267,7 +266,8 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
         let norms = {
             let widths = self.parameters.trained().iter().map(|parameter| parameter.row_len());
             let gradients = outcome.gradients.iter().zip(widths);
-            let views: Vec<_> = gradients.map(|(gradient, width)| gradient.as_view(width)).collect();
+            let views: Vec<_> =
+                gradients.map(|(gradient, width)| gradient.as_view(width)).collect();
             Norms::of(self.parts.pool, &views)
         };
         let lr = self.options.schedule.lr(step);

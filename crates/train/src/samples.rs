@@ -33,9 +33,7 @@ impl Ids {
     pub fn of(&self, text: &str, place: impl FnOnce() -> Place) -> Result<Vec<u32>, Fault> {
         match self.tokenizer.encode(text, self.max_length) {
             Ok(encoding) => Ok(encoding.input_ids),
-            Err(error) => {
-                Err(Fault::new(Reason::BrokenLine, place(), error.report().sentence()))
-            }
+            Err(error) => Err(Fault::new(Reason::BrokenLine, place(), error.report().sentence())),
         }
     }
 }
@@ -57,10 +55,10 @@ pub fn pairs(
         let (line, same) = if identity { (number / 2, number % 2 == 1) } else { (number, false) };
         let pair = data.get(line)?;
         let place = || data.place(line);
-        let text = if same { &pair.teacher } else { &pair.student };
+        let text = if same { &pair.source } else { &pair.target };
         Ok(PairIds {
             number: line,
-            teacher: teacher.of(&pair.teacher, place)?,
+            teacher: teacher.of(&pair.source, place)?,
             student: student.of(text, place)?,
         })
     })
@@ -102,9 +100,10 @@ impl Pictures {
     ) -> Result<Vec<f32>, Fault> {
         let pixels = || {
             let image = match picture {
-                File::File(path) => {
-                    altclip_image::decode(&altclip_image::read_file(path, &self.decode)?, &self.decode)
-                }
+                File::File(path) => altclip_image::decode(
+                    &altclip_image::read_file(path, &self.decode)?,
+                    &self.decode,
+                ),
                 File::Bytes(bytes) => altclip_image::decode(bytes, &self.decode),
             }?;
             self.preprocessor.apply(&self.augment.apply(image, self.seed, counter))
@@ -175,7 +174,7 @@ pub fn labelled(
         let place = || data.place(number);
         let nth = drawn(pictures.seed, "template", epoch, number, templates.len());
         let template = templates.get(nth).map_or("{}", String::as_str);
-        let caption = template.replace("{}", &sample.name);
+        let caption = template.replace("{}", &sample.class_name);
         Ok(ImageText {
             image: number,
             picture: Picture::Pixels(pictures.pixels(
@@ -184,7 +183,7 @@ pub fn labelled(
                 place,
             )?),
             text: ids.of(&caption, place)?,
-            meaning: xxh3_64(sample.name.as_bytes()),
+            meaning: xxh3_64(sample.class_name.as_bytes()),
         })
     })
 }

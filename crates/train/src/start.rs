@@ -4,8 +4,10 @@
 use crate::parameters::{LOGIT_SCALE, Parameter, Parameters};
 use crate::random::Random;
 use crate::{Error, Result};
+use altclip_checkpoint::{
+    Checkpoint, Dtype, Expected, TensorData, TensorToWrite, write_safetensors,
+};
 use altclip_kernels::Pool;
-use altclip_checkpoint::{Checkpoint, Dtype, Expected, TensorData, TensorToWrite, write_safetensors};
 use altclip_models::config::{AltClipText, Model, Text, Transformer};
 use altclip_models::weights::canonical_name;
 use altclip_models::{Family, Opened};
@@ -121,7 +123,7 @@ impl Start {
         }
         let model = Model { text: Text::AltClip(text), ..*opened.config() };
         let expected = model.tensors()?;
-                let from_random = weights.names().next().is_none();
+        let from_random = weights.names().next().is_none();
         let mut trained = Vec::new();
         for tensor in expected.iter().filter(|tensor| tensor.name.starts_with("text_model.")) {
             let values = match weights.shape(&tensor.name) {
@@ -135,10 +137,14 @@ impl Start {
                     }
                     .into());
                 }
-                None if from_random || is_head(&tensor.name) => random_tensor(pool, seed, &model, tensor),
+                None if from_random || is_head(&tensor.name) => {
+                    random_tensor(pool, seed, &model, tensor)
+                }
                 None => {
                     let name = tensor.name.clone();
-                    return Err(altclip_checkpoint::Error::TensorMissing { name, nearest: None }.into());
+                    return Err(
+                        altclip_checkpoint::Error::TensorMissing { name, nearest: None }.into()
+                    );
                 }
             };
             trained.push(Parameter::new(&tensor.name, &tensor.shape, values));
@@ -149,7 +155,12 @@ impl Start {
             .filter(|path| path.is_file())
             .collect();
         files.extend(teacher.files(&[PREPROCESSOR]));
-        Ok(Self { model, parameters: Parameters::new(trained, Some(opened.files())), files, expected })
+        Ok(Self {
+            model,
+            parameters: Parameters::new(trained, Some(opened.files())),
+            files,
+            expected,
+        })
     }
 
     /// A CLIP or AltCLIP of the sizes of `config` with random weights, all of them trained. Its
@@ -165,7 +176,7 @@ impl Start {
             return Err(altclip_models::Error::NoTower("vision tower").into());
         }
         let expected = model.tensors()?;
-                let tensor = |tensor: &Expected| {
+        let tensor = |tensor: &Expected| {
             Parameter::new(&tensor.name, &tensor.shape, random_tensor(pool, seed, &model, tensor))
         };
         let trained = expected.iter().map(tensor).collect();
@@ -198,11 +209,12 @@ impl Start {
             }
         }
         let config = dir.join("config.json");
-        let json = serde_json::to_string_pretty(&config_json(&self.model, bf16)).unwrap_or_default();
+        let json =
+            serde_json::to_string_pretty(&config_json(&self.model, bf16)).unwrap_or_default();
         std::fs::write(&config, json + "\n").map_err(fault(config.clone()))?;
         let tensor = |tensor: &Expected| TensorToWrite {
             name: tensor.name.clone(),
-            dtype: if bf16 { Dtype::Bf16 } else { Dtype::F32 },
+            dtype: if bf16 { Dtype::BF16 } else { Dtype::F32 },
             shape: tensor.shape.clone(),
             data: TensorData::Stream(Box::new({
                 let name = tensor.name.clone();
@@ -352,10 +364,8 @@ pub fn config_json(model: &Model, bf16: bool) -> Value {
             let mut fields = blocks(&text.bert.blocks);
             fields.insert("model_type".into(), json!("altclip_text_model"));
             fields.insert("vocab_size".into(), json!(text.bert.vocab_size));
-            fields.insert(
-                "max_position_embeddings".into(),
-                json!(text.bert.max_position_embeddings),
-            );
+            fields
+                .insert("max_position_embeddings".into(), json!(text.bert.max_position_embeddings));
             fields.insert("type_vocab_size".into(), json!(text.bert.type_vocab_size));
             fields.insert("pad_token_id".into(), json!(text.bert.pad_token_id));
             fields.insert("bos_token_id".into(), json!(0));
@@ -369,8 +379,7 @@ pub fn config_json(model: &Model, bf16: bool) -> Value {
             let mut fields = blocks(&text.blocks);
             fields.insert("model_type".into(), json!("clip_text_model"));
             fields.insert("vocab_size".into(), json!(text.vocab_size));
-            fields
-                .insert("max_position_embeddings".into(), json!(text.max_position_embeddings));
+            fields.insert("max_position_embeddings".into(), json!(text.max_position_embeddings));
             fields.insert("eos_token_id".into(), json!(text.eos_token_id));
             fields.insert("projection_dim".into(), json!(model.projection_dim));
             ("clip", fields)

@@ -3,7 +3,8 @@
 use crate::parameters::{Gradient, Parameters};
 use crate::{Error, Result};
 use altclip_models::weights::Weights;
-use altclip_tensor::{Backend, CpuBackend, Dropout, Tape, Tensor};
+use altclip_tensor::autograd::Tape;
+use altclip_tensor::{Backend, CpuBackend, Dropout, Tensor};
 
 /// A kind of training. What it needs of a sample is prepared by other threads.
 pub trait Task: Sync {

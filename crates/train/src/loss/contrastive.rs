@@ -24,12 +24,9 @@
 //! Radford et al., "Learning transferable visual models from natural language supervision", 2021,
 //! figure 3; transformers 5.23, `clip_loss`.
 
-<<<<<<< HEAD
-=======
 use std::convert::Infallible;
 use std::ops::Range;
 
->>>>>>> wip-optim
 use altclip_kernels::{Activation, GemmF32, Kernels, PackedF32, Pool};
 
 use super::normalize::{Normalized, normalize};
@@ -122,11 +119,7 @@ pub(super) fn soft_cross_entropy(
         per_row: directions.images / n_images as f64,
         per_column: directions.texts / n_texts as f64,
     };
-<<<<<<< HEAD
-    let packed = PackedF32::pack(kernels.isa(), &batch.texts.unit, n_texts, args.width);
-=======
     let packed = batch.pack(&batch.texts.unit, args.width);
->>>>>>> wip-optim
     let (rows, columns) = batch.log_sums(&packed);
     let mut all: Vec<f64> = rows.iter().map(|row| batch.per_row * row.value()).collect();
     if batch.per_column > 0.0 {
@@ -172,8 +165,6 @@ struct Sums {
 }
 
 impl Batch<'_> {
-<<<<<<< HEAD
-=======
     /// `weight` [N, `k`] for a product.
     fn pack(&self, weight: &[f32], k: usize) -> PackedF32 {
         let fill = |rows: Range<usize>, out: &mut [f32]| {
@@ -188,7 +179,6 @@ impl Batch<'_> {
         }
     }
 
->>>>>>> wip-optim
     fn product(&self, x: &[f32], k: usize, weight: &PackedF32, out: &mut [f32]) {
         self.product_onto(x, k, weight, None, out);
     }
@@ -236,11 +226,7 @@ impl Batch<'_> {
                     *logit *= scale;
                     maximum = if *logit > maximum { *logit } else { maximum };
                 }
-<<<<<<< HEAD
-                let sum = lane_sum(row.len(), |j| f64::from(exp_f32(row[j] - maximum)));
-=======
                 let sum = lane_sum(row, row, |logit, _| f64::from(exp_f32(logit - maximum)));
->>>>>>> wip-optim
                 LogSumExp { maximum, sum }
             });
             rows.extend(of_rows);
@@ -256,14 +242,8 @@ impl Batch<'_> {
 
     /// Pass 2.
     fn gradients(&self, texts: &PackedF32, rows: &[LogSumExp], columns: &[LogSumExp]) -> Sums {
-<<<<<<< HEAD
-        let isa = self.kernels.isa();
-        let transposed = transpose(self.pool, &self.texts.unit, self.width);
-        let texts_by_feature = PackedF32::pack(isa, &transposed, self.width, self.n_texts);
-=======
         let transposed = transpose(self.pool, &self.texts.unit, self.width);
         let texts_by_feature = self.pack(&transposed, self.n_texts);
->>>>>>> wip-optim
         drop(transposed);
         let factors: Vec<[f32; 2]> = columns
             .iter()
@@ -283,11 +263,7 @@ impl Batch<'_> {
 
             let n_rows = images.len() / self.width;
             let images = transpose(self.pool, images, self.width);
-<<<<<<< HEAD
-            let images = PackedF32::pack(isa, &images, self.width, n_rows);
-=======
             let images = self.pack(&images, n_rows);
->>>>>>> wip-optim
             let gradient = transpose(self.pool, block, self.n_texts);
             std::mem::swap(&mut before, &mut of_texts);
             self.product_onto(&gradient, n_rows, &images, Some(&before), &mut of_texts);

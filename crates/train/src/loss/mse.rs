@@ -20,19 +20,11 @@ pub fn mse(pool: &Pool, student: &[f32], teacher: &[f32]) -> (f32, Vec<f32>) {
     let factor = 2.0 / student.len() as f64;
     let pieces = gradient.chunks_mut(PIECE).zip(student.chunks(PIECE)).zip(teacher.chunks(PIECE));
     let sums = map(pool, pieces.collect(), |((gradient, student), teacher)| {
-<<<<<<< HEAD
-        let difference = |i: usize| f64::from(student[i]) - f64::from(teacher[i]);
-        for (i, gradient) in gradient.iter_mut().enumerate() {
-            *gradient = (factor * difference(i)) as f32;
-        }
-        lane_sum(student.len(), |i| difference(i) * difference(i))
-=======
         let difference = |student: f32, teacher: f32| f64::from(student) - f64::from(teacher);
         for ((gradient, &student), &teacher) in gradient.iter_mut().zip(student).zip(teacher) {
             *gradient = (factor * difference(student, teacher)) as f32;
         }
         lane_sum(student, teacher, |student, teacher| difference(student, teacher).powi(2))
->>>>>>> wip-optim
     });
     ((tree_sum(&sums) / student.len() as f64) as f32, gradient)
 }

@@ -32,12 +32,8 @@ impl Normalized {
     pub(super) fn backward(&self, pool: &Pool, scale: f64, gradient: &mut [f32]) -> f64 {
         let rows = gradient.chunks_mut(self.width).zip(self.unit.chunks(self.width));
         let along = map(pool, rows.zip(&self.inverse).collect(), |((gradient, unit), inverse)| {
-<<<<<<< HEAD
-            let dot = lane_sum(unit.len(), |i| f64::from(unit[i]) * f64::from(gradient[i]));
-=======
             let dot =
                 lane_sum(unit, gradient, |unit, gradient| f64::from(unit) * f64::from(gradient));
->>>>>>> wip-optim
             for (gradient, unit) in gradient.iter_mut().zip(unit) {
                 let along = f64::from(*unit) * dot;
                 *gradient = ((f64::from(*gradient) - along) * scale * inverse) as f32;

@@ -81,13 +81,8 @@ impl<'a> Gradient<'a> {
 
 /// The norms of the gradients of one step.
 ///
-<<<<<<< HEAD
-/// The norm of a tensor is finite exactly if all of its values are (a square of an `f32` cannot
-/// overflow an `f64`), so this pass is the check of [`crate::guard`] too.
-=======
 /// Squares of `f32` do not overflow an `f64`, so a norm is finite exactly if all values are: this pass
 /// is the check of [`crate::guard`] too.
->>>>>>> wip-optim
 #[derive(Clone, Debug)]
 pub struct Norms {
     squares: Vec<f64>,
@@ -121,17 +116,11 @@ impl Norms {
         self.squares[index].sqrt()
     }
 
-<<<<<<< HEAD
-    /// The first gradient that holds an infinity or a NaN.
-    pub fn non_finite(&self) -> Option<usize> {
-        self.squares.iter().position(|square| !square.is_finite())
-=======
     /// The first gradient that holds an infinity or a NaN, or whose norm is so large (1.8e19) that
     /// the square in a second moment could be infinite.
     pub fn non_finite(&self) -> Option<usize> {
         let fits = |&square: &f64| square <= f64::from(f32::MAX);
         self.squares.iter().position(|square| !fits(square))
->>>>>>> wip-optim
     }
 
     /// The factor that clips the gradients to the norm `max_norm`: `max_norm / (norm + 1e-6)`, at

@@ -78,15 +78,9 @@ impl Means {
                 *m = *m * beta1 + new1 * g;
                 *v = *v * beta2 + new2 * g * g;
             }
-<<<<<<< HEAD
-            sum += lane_sum(gradient.len(), |i| {
-                let g = gradient[i] * scale;
-                f64::from(g * g / second[i].max(floor))
-=======
             sum += lane_sum(gradient, second, |g, v| {
                 let g = g * scale;
                 f64::from(g * g / if v > floor { v } else { floor })
->>>>>>> wip-optim
             });
         });
         sum
