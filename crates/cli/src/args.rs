@@ -1,7 +1,13 @@
 //! What can be typed. Names of flags are kebab-case; most are also `ALTCLIP_*` variables.
 
+<<<<<<< HEAD
 pub(crate) mod config_file;
 pub(crate) mod train;
+=======
+mod eval;
+
+pub(crate) use eval::{Eval, EvalRetrieval, EvalTask};
+>>>>>>> wip-eval
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -85,6 +91,8 @@ HF_HUB_DOWNLOAD_TIMEOUT, HF_HUB_DISABLE_PROGRESS_BARS.")]
   altclip doctor --model BAAI/AltCLIP --full
   altclip doctor --model BAAI/AltCLIP --accuracy --images photos/")]
     Doctor(Doctor),
+    /// How good embeddings are at a task
+    Eval(Eval),
     /// A model folder to one packed file that starts at once
     #[command(after_help = "Example:
   altclip convert --model BAAI/AltCLIP --precision int8 --out altclip-int8.altclip

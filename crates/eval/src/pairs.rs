@@ -180,10 +180,17 @@ fn count_row(block: &Block<'_>, text: usize, (image, own): (usize, f32), counter
     let place = image.clamp(block.candidates.start, block.candidates.end) - block.candidates.start;
     let (lower, rest) = row.split_at(place);
     let higher = if block.candidates.contains(&image) { &rest[1..] } else { rest };
-    let above = |scores: &[f32]| scores.iter().map(|&score| u32::from(score > own)).sum::<u32>();
-    let equal = |scores: &[f32]| scores.iter().map(|&score| u32::from(score == own)).sum::<u32>();
+    let above = |scores: &[f32]| count(scores, |score| score > own);
+    let equal = |scores: &[f32]| count(scores, |score| score == own);
     let (equal_lower, equal_higher) = (equal(lower), equal(higher));
     counter.add(above(lower) + equal_lower + above(higher), equal_lower + equal_higher);
+}
+
+/// How many are so. A block has fewer than 2^32 rows; a check of each addition would keep the loop from
+/// being vectorised, and this is the innermost one.
+#[inline]
+fn count(scores: &[f32], is: impl Fn(f32) -> bool) -> u32 {
+    scores.iter().fold(0, |sum: u32, &score| sum.wrapping_add(u32::from(is(score))))
 }
 
 /// Counts of the images of a block over some of its texts.
@@ -205,8 +212,10 @@ impl Columns {
             row.iter().zip(best.iter().zip(caption)).zip(counts)
         {
             let is_equal = u32::from(score == best);
-            *before += u32::from(score > best) + (is_equal & u32::from(text < caption));
-            *equal += is_equal;
+            let is_before = u32::from(score > best) | (is_equal & u32::from(text < caption));
+            // As in `count`: at most one a row of the block.
+            *before = before.wrapping_add(is_before);
+            *equal = equal.wrapping_add(is_equal);
         }
     }
 
