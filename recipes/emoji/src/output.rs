@@ -62,7 +62,9 @@ pub(crate) fn write(set: &Path, concepts: &[Concept], split: &Split) -> Result<T
         if language != "en" {
             let parallel: BTreeSet<String> = concepts
                 .iter()
-                .filter_map(|concept| Some(format!("{}\t{}", concept.name("en")?, label(concept)?.name)))
+                .filter_map(|concept| {
+                    Some(format!("{}\t{}", concept.name("en")?, label(concept)?.name))
+                })
                 .collect();
             write_file(&set.join(format!("parallel.{language}.tsv")), &joined(&parallel))?;
         }
@@ -84,7 +86,9 @@ fn concept_line<'c>(concept: &'c Concept, split: &Split) -> ConceptLine<'c> {
         vendors: &concept.vendors,
         zh: split.part(&concept.key),
         names: labels().map(|(language, label)| (*language, label.name.as_str())).collect(),
-        keywords: labels().map(|(language, label)| (*language, label.keywords.as_slice())).collect(),
+        keywords: labels()
+            .map(|(language, label)| (*language, label.keywords.as_slice()))
+            .collect(),
     }
 }
 
@@ -186,7 +190,8 @@ mod tests {
         for folder in &folders {
             write(folder.path(), &concepts, &split).unwrap();
         }
-        let read = |i: usize, name: &str| std::fs::read_to_string(folders[i].path().join(name)).unwrap();
+        let read =
+            |i: usize, name: &str| std::fs::read_to_string(folders[i].path().join(name)).unwrap();
         for entry in std::fs::read_dir(folders[0].path()).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
             assert_eq!(read(0, &name), read(1, &name), "{name}");
@@ -199,7 +204,9 @@ mod tests {
         assert_eq!(train.lines().count(), 6);
         assert!(!train.contains("openmoji"));
         assert_eq!(read(0, "eval.openmoji.en.jsonl").lines().count(), 2);
-        assert!(read(0, "eval.openmoji.en.jsonl").contains(r#""image":"images/openmoji/1f431.png""#));
+        assert!(
+            read(0, "eval.openmoji.en.jsonl").contains(r#""image":"images/openmoji/1f431.png""#)
+        );
         assert!(read(0, "parallel.zh.tsv").contains("cat\t猫\n"));
         assert_eq!(read(0, "parallel.fr.tsv"), "");
     }

@@ -1,6 +1,6 @@
 //! `REPORT.md` and `LICENSES/`: what is in the set, what is not, and whose it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -56,7 +56,12 @@ fn text(facts: &Facts<'_>) -> String {
     // Writing to a string cannot fail.
     let mut out = String::new();
     let complete = facts.concepts.iter().filter(|concept| concept.complete());
-    let _ = writeln!(out, "# The emoji set\n\n{} concepts, {} of them drawn by all four vendors.\n", facts.concepts.len(), complete.count());
+    let _ = writeln!(
+        out,
+        "# The emoji set\n\n{} concepts, {} of them drawn by all four vendors.\n",
+        facts.concepts.len(),
+        complete.count()
+    );
     kinds(&mut out, facts);
     vendors(&mut out, facts);
     languages(&mut out, facts);
@@ -92,13 +97,17 @@ fn vendors(out: &mut String, facts: &Facts<'_>) {
 }
 
 fn languages(out: &mut String, facts: &Facts<'_>) {
-    let _ = writeln!(out, "\n| language | names in CLDR | in the set | in training |\n|---|---|---|---|");
+    let _ = writeln!(
+        out,
+        "\n| language | names in CLDR | in the set | distinct | in training |\n|---|---|---|---|---|"
+    );
     for language in LANGUAGES {
         let all = facts.names.get(language).map_or(0, BTreeMap::len);
-        let named = facts.concepts.iter().filter(|c| c.name(language).is_some()).count();
+        let names = || facts.concepts.iter().filter_map(|concept| concept.name(language));
+        let (named, distinct) = (names().count(), names().collect::<BTreeSet<_>>().len());
         let trained = |c: &&Concept| facts.split.training_label(c, language).is_some();
         let trained = facts.concepts.iter().filter(trained).count();
-        let _ = writeln!(out, "| {language} | {all} | {named} | {trained} |");
+        let _ = writeln!(out, "| {language} | {all} | {named} | {distinct} | {trained} |");
     }
 }
 
@@ -125,15 +134,30 @@ fn unmatched(out: &mut String, facts: &Facts<'_>) {
         let Pictures::Files { by_key, unread } = pictures else { continue };
         let left: Vec<String> =
             by_key.keys().filter(|key| !in_set(key)).map(Key::to_string).collect();
-        let _ = writeln!(out, "{vendor:?}: {} sequences without a name or without enough vendors: {}\n", left.len(), left.join(" "));
+        let _ = writeln!(
+            out,
+            "{vendor:?}: {} sequences without a name or without enough vendors: {}\n",
+            left.len(),
+            left.join(" ")
+        );
         if !unread.is_empty() {
-            let _ = writeln!(out, "{vendor:?}: {} files that are no sequence of code points: {}\n", unread.len(), unread.join(" "));
+            let _ = writeln!(
+                out,
+                "{vendor:?}: {} files that are no sequence of code points: {}\n",
+                unread.len(),
+                unread.join(" ")
+            );
         }
     }
     let drawn = |vendor| facts.concepts.iter().filter(move |c| !c.vendors.contains(&vendor));
     for vendor in Vendor::ALL {
         let missing: Vec<String> = drawn(vendor).map(|c| c.key.to_string()).collect();
-        let _ = writeln!(out, "In the set, but not drawn by {vendor:?}: {}: {}\n", missing.len(), missing.join(" "));
+        let _ = writeln!(
+            out,
+            "In the set, but not drawn by {vendor:?}: {}: {}\n",
+            missing.len(),
+            missing.join(" ")
+        );
     }
     for fault in facts.faults {
         let _ = writeln!(out, "- not read: {fault}");
