@@ -36,6 +36,15 @@ golden: reference
     .venv/bin/python scripts/reference/make_image_goldens.py
     git diff --stat tests/golden
 
+# A multilingual image-text set and small tokenizers from package registries (apt, npm; 120 MB) in build/emoji
+emoji-set:
+    recipes/emoji/fetch.sh
+    cargo run --release --locked -p altclip-recipe-emoji
+
+# The set's tokenizers against transformers
+emoji-tokenizers: reference
+    .venv/bin/python scripts/reference/emoji_tokenizers.py
+
 # The demo's numbers against transformers
 demo-parity:
     cargo xtask demo --json > build/demo.jsonl
@@ -64,4 +73,4 @@ peers *arguments:
 
 # Size of the sources
 loc:
-    @git ls-files 'crates/*.rs' 'xtask/*.rs' | xargs wc -l | sort -rn | head -40
+    @git ls-files 'crates/*.rs' 'recipes/*.rs' 'xtask/*.rs' | xargs wc -l | sort -rn | head -40

@@ -58,10 +58,35 @@ impl Key {
         self.0.iter().collect()
     }
 
+<<<<<<< HEAD
     /// How it is made.
     pub(crate) fn kind(&self) -> Kind {
         let has = |low: u32, high: u32| self.0.iter().any(|c| (low..=high).contains(&u32::from(*c)));
         let flags = has(0x1f1e6, 0x1f1ff) || has(0xe0020, 0xe007f) || (has(0x1f3f3, 0x1f3f4) && has(JOINER, JOINER));
+=======
+    /// Whether it is the flag of a country or of a part of one.
+    pub(crate) fn is_region(&self) -> bool {
+        let region = |c: &char| matches!(u32::from(*c), 0x1f1e6..=0x1f1ff | 0xe0020..=0xe007f);
+        self.0.len() > 1 && self.0.iter().any(region)
+    }
+
+    /// The same with the medium and the medium-light skin tone exchanged.
+    pub(crate) fn with_medium_tones_exchanged(&self) -> Self {
+        let exchange = |c: &char| match c {
+            '\u{1f3fc}' => '\u{1f3fd}',
+            '\u{1f3fd}' => '\u{1f3fc}',
+            c => *c,
+        };
+        Self(self.0.iter().map(exchange).collect())
+    }
+
+    /// How it is made.
+    pub(crate) fn kind(&self) -> Kind {
+        let has =
+            |low: u32, high: u32| self.0.iter().any(|c| (low..=high).contains(&u32::from(*c)));
+        // 🏳 and 🏴 joined with a sign.
+        let flags = self.is_region() || (has(0x1f3f3, 0x1f3f4) && has(JOINER, JOINER));
+>>>>>>> wip-emoji
         match () {
             () if self.0.len() == 1 => Kind::Base,
             () if has(0x1f3fb, 0x1f3ff) => Kind::SkinTone,
@@ -102,6 +127,20 @@ mod tests {
     }
 
     #[test]
+<<<<<<< HEAD
+=======
+    fn medium_tones_are_exchanged_and_nothing_else_is() {
+        let key = |stem| Key::of_stem(stem).unwrap();
+        let cases = [("1f44d-1f3fc", "1f44d-1f3fd"), ("1f44d-1f3fb", "1f44d-1f3fb")];
+        for (from, to) in cases {
+            assert_eq!(key(from).with_medium_tones_exchanged(), key(to));
+            assert_eq!(key(to).with_medium_tones_exchanged(), key(from));
+        }
+        assert!(key("1f1e9-1f1ea").is_region() && !key("1f3f4-200d-2620").is_region());
+    }
+
+    #[test]
+>>>>>>> wip-emoji
     fn kinds() {
         let cases = [
             ("1f600", Kind::Base),

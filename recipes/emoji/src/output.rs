@@ -62,7 +62,13 @@ pub(crate) fn write(set: &Path, concepts: &[Concept], split: &Split) -> Result<T
         if language != "en" {
             let parallel: BTreeSet<String> = concepts
                 .iter()
+<<<<<<< HEAD
                 .filter_map(|concept| Some(format!("{}\t{}", concept.name("en")?, label(concept)?.name)))
+=======
+                .filter_map(|concept| {
+                    Some(format!("{}\t{}", concept.name("en")?, label(concept)?.name))
+                })
+>>>>>>> wip-emoji
                 .collect();
             write_file(&set.join(format!("parallel.{language}.tsv")), &joined(&parallel))?;
         }
@@ -84,7 +90,13 @@ fn concept_line<'c>(concept: &'c Concept, split: &Split) -> ConceptLine<'c> {
         vendors: &concept.vendors,
         zh: split.part(&concept.key),
         names: labels().map(|(language, label)| (*language, label.name.as_str())).collect(),
+<<<<<<< HEAD
         keywords: labels().map(|(language, label)| (*language, label.keywords.as_slice())).collect(),
+=======
+        keywords: labels()
+            .map(|(language, label)| (*language, label.keywords.as_slice()))
+            .collect(),
+>>>>>>> wip-emoji
     }
 }
 
@@ -186,7 +198,12 @@ mod tests {
         for folder in &folders {
             write(folder.path(), &concepts, &split).unwrap();
         }
+<<<<<<< HEAD
         let read = |i: usize, name: &str| std::fs::read_to_string(folders[i].path().join(name)).unwrap();
+=======
+        let read =
+            |i: usize, name: &str| std::fs::read_to_string(folders[i].path().join(name)).unwrap();
+>>>>>>> wip-emoji
         for entry in std::fs::read_dir(folders[0].path()).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
             assert_eq!(read(0, &name), read(1, &name), "{name}");
@@ -199,7 +216,13 @@ mod tests {
         assert_eq!(train.lines().count(), 6);
         assert!(!train.contains("openmoji"));
         assert_eq!(read(0, "eval.openmoji.en.jsonl").lines().count(), 2);
+<<<<<<< HEAD
         assert!(read(0, "eval.openmoji.en.jsonl").contains(r#""image":"images/openmoji/1f431.png""#));
+=======
+        assert!(
+            read(0, "eval.openmoji.en.jsonl").contains(r#""image":"images/openmoji/1f431.png""#)
+        );
+>>>>>>> wip-emoji
         assert!(read(0, "parallel.zh.tsv").contains("cat\t猫\n"));
         assert_eq!(read(0, "parallel.fr.tsv"), "");
     }
