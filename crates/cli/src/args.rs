@@ -1,13 +1,10 @@
 //! What can be typed. Names of flags are kebab-case; most are also `ALTCLIP_*` variables.
 
-<<<<<<< HEAD
 pub(crate) mod config_file;
-pub(crate) mod train;
-=======
 mod eval;
+pub(crate) mod train;
 
 pub(crate) use eval::{Eval, EvalRetrieval, EvalTask};
->>>>>>> wip-eval
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;

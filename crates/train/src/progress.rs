@@ -1,12 +1,6 @@
 //! What a run tells while it goes on, and how fast it goes. Printing is the edge's business.
 
 use crate::metrics::StepRecord;
-<<<<<<< HEAD
-use altclip_report::Report;
-use std::collections::VecDeque;
-use std::fmt;
-use std::path::Path;
-=======
 use crate::state::{Error, disk};
 use altclip_durable::{Vfs, VfsFile};
 use altclip_report::Report;
@@ -14,7 +8,6 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
->>>>>>> wip-durable
 use std::time::Duration;
 
 /// Steps over which the speed is averaged.
@@ -136,13 +129,6 @@ impl Pace {
             remaining: seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
         }
     }
-<<<<<<< HEAD
-
-    /// A line of `timings.jsonl`.
-    pub fn timing_line(step: u64, samples: u64, time: Duration) -> String {
-        let seconds = time.as_secs_f64();
-        format!("{{\"step\":{step},\"samples\":{samples},\"seconds\":{seconds:.6}}}\n")
-=======
 }
 
 /// `timings.jsonl`: how long each step took. Beside the other log, because no two runs agree on it;
@@ -172,7 +158,6 @@ impl Timings {
         let seconds = time.as_secs_f64();
         let line = format!("{{\"step\":{step},\"samples\":{samples},\"seconds\":{seconds:.6}}}\n");
         self.file.write_all(line.as_bytes()).map_err(disk("write", &self.path))
->>>>>>> wip-durable
     }
 }
 

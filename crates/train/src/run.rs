@@ -9,7 +9,7 @@ use crate::guard::{Guard, NonFinite, Verdict, first_non_finite};
 use crate::metrics::{Log, Mark, StepRecord};
 use crate::optimizer::{Moments, Norms, Optimizer, Step, TensorUpdate};
 use crate::parameters::{Gradient, LOGIT_SCALE, Parameters};
-use crate::progress::{Event, Observer, Pace};
+use crate::progress::{Event, Observer, Pace, Timings};
 use crate::schedule::Schedule;
 use crate::state::{Best, Checkpoints, Loaded, Resume, RunState, TensorSlice};
 use crate::stop::{EarlyStopping, Stop, StopReason, Verdict as Better};
@@ -21,7 +21,6 @@ use altclip_kernels::Pool;
 use altclip_report::{Diagnose, Report};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -153,8 +152,7 @@ struct Training<'a, 'p, S> {
     log: Log,
     bad_log: Log,
     pace: Pace,
-    /// Lines of `timings.jsonl` that wait for the next checkpoint.
-    timings: String,
+    timings: Option<Timings>,
     loss: Option<f64>,
     scores: Scores,
     busy: Duration,
@@ -190,6 +188,7 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
         }
         let log = open_log(&mut parts, "metrics.jsonl", &state.log)?;
         let bad_log = open_log(&mut parts, "bad_batches.jsonl", &counters.bad_log)?;
+        let timings = Timings::open(&*parts.vfs, &parts.out.join("timings.jsonl")).ok();
         let feed = Feed::new(
             parts.prepare.clone(),
             Order::new(parts.len, options.seed, options.shuffle),
@@ -208,7 +207,7 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
             log,
             bad_log,
             pace: Pace::default(),
-            timings: String::new(),
+            timings,
             loss: None,
             scores: Scores::new(),
             busy: Duration::ZERO,
@@ -224,15 +223,18 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
             self.save()?;
         }
         while self.state.step < total {
-            if !self.step(task)? {
-                continue;
-            }
+            let Some((mut record, took, samples)) = self.step(task)? else { continue };
             let step = self.state.step;
             let (last, every) = (step == total, self.options.eval_every);
             let mut verdict = None;
             if last || (every > 0 && step.is_multiple_of(every)) {
                 verdict = self.measure()?;
             }
+            if verdict.is_some() {
+                let named = |(name, value): &(String, f64)| (format!("eval/{name}"), *value);
+                record.extra = self.scores.iter().map(named).collect();
+            }
+            self.write_down(&record, took, samples)?;
             let (better, early) = (verdict == Some(Better::Better), verdict == Some(Better::Stop));
             let asked = self.parts.stop.is_wished();
             if last || early || asked || better || step.is_multiple_of(self.options.save_every) {
@@ -256,8 +258,12 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
         })
     }
 
-    /// One batch; `false` where it led back to a checkpoint.
-    fn step<T: Task<Sample = S>>(&mut self, task: &T) -> Result<bool> {
+    /// One batch: what is to be logged of it, its time and its samples; nothing where it led back to a
+    /// checkpoint.
+    fn step<T: Task<Sample = S>>(
+        &mut self,
+        task: &T,
+    ) -> Result<Option<(StepRecord, Duration, u64)>> {
         let began = Instant::now();
         let batch = self.feed.next_batch()?;
         self.counters.batches += 1;
@@ -296,7 +302,7 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
                 match verdict {
                     Verdict::RollBack { skip } => {
                         self.roll_back(skip.end.saturating_sub(skip.start))?;
-                        return Ok(false);
+                        return Ok(None);
                     }
                     Verdict::Stop => return Err(Error::NotFinite { step }),
                     _ => {}
@@ -304,17 +310,26 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
             }
         }
         self.state.step = step;
-        let took = began.elapsed();
+        let (took, samples) = (began.elapsed(), batch.samples.len() as u64);
         self.busy += took;
-        self.samples += batch.samples.len() as u64;
+        self.samples += samples;
         let grad_norm = norms.global();
         let record = StepRecord { step, loss: outcome.loss, lr, grad_norm, extra: Vec::new() };
+        Ok(Some((record, took, samples)))
+    }
+
+    fn write_down(&mut self, record: &StepRecord, took: Duration, samples: u64) -> Result<()> {
         self.log.line(&record.line())?;
-        self.pace.step(batch.samples.len() as u64, took);
-        let progress = self.pace.progress(&record, self.options.schedule.total_steps);
-        self.timings.push_str(&Pace::timing_line(step, batch.samples.len() as u64, took));
-        self.parts.observer.tell(&Event::Step { record: &record, progress });
-        Ok(true)
+        self.pace.step(samples, took);
+        let progress = self.pace.progress(record, self.options.schedule.total_steps);
+        if let Some(timings) = &mut self.timings
+            && timings.step(record.step, samples, took).is_err()
+        {
+            // Nothing depends on what the clock said.
+            self.timings = None;
+        }
+        self.parts.observer.tell(&Event::Step { record, progress });
+        Ok(())
     }
 
     fn update(&mut self, step: Step, gradients: &[Gradient]) {
@@ -393,7 +408,6 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
         match saved {
             Ok(dir) => {
                 self.parts.observer.tell(&Event::Saved { step: self.state.step, dir: &dir });
-                self.write_timings();
                 Ok(())
             }
             Err(error) if self.parts.checkpoints.must_stop() => Err(error.into()),
@@ -401,20 +415,6 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
                 self.parts.observer.tell(&Event::Notice(&error.report()));
                 Ok(())
             }
-        }
-    }
-}
-
-/// Appends what the clock said, which nothing depends on.
-impl<S> Training<'_, '_, S> {
-    fn write_timings(&mut self) {
-        let path = self.parts.out.join("timings.jsonl");
-        let written = self.parts.vfs.append(&path).and_then(|mut file| {
-            file.write_all(self.timings.as_bytes())?;
-            file.flush()
-        });
-        if written.is_ok() {
-            self.timings.clear();
         }
     }
 }

@@ -180,13 +180,16 @@ fn train<T: Task>(
 
 /// Losses to 1e-4, rates exactly, norms and weights to 1e-3.
 fn compare(golden: &Golden, found: &[Step], start: &Start) {
-    let (losses, norms, rates) =
-        (golden.f64("loss"), golden.f64("grad_norm"), golden.f64("lr"));
+    let (losses, norms, rates) = (golden.f64("loss"), golden.f64("grad_norm"), golden.f64("lr"));
     assert_eq!(found.len(), losses.len());
     for (n, step) in found.iter().enumerate() {
         let (loss, norm, lr) = (losses[n], norms[n], rates[n]);
         assert!((step.loss - loss).abs() < 1e-4, "step {n}: loss {} for {loss}", step.loss);
-        assert!((step.grad_norm - norm).abs() < 1e-3 * norm, "step {n}: {} for {norm}", step.grad_norm);
+        assert!(
+            (step.grad_norm - norm).abs() < 1e-3 * norm,
+            "step {n}: {} for {norm}",
+            step.grad_norm
+        );
         assert!((step.lr - lr).abs() < 1e-9 * lr.max(1e-9), "step {n}: lr {} for {lr}", step.lr);
     }
     let mut worst = (0.0f32, String::new());

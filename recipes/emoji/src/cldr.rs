@@ -52,12 +52,8 @@ fn parse(xml: &str, labels: &mut Labels) -> Result<()> {
     for node in document.descendants().filter(|node| node.has_tag_name("annotation")) {
         let text = node.text().unwrap_or_default().trim();
         // Three arrows stand for "as in the parent language".
-<<<<<<< HEAD
-        let Some(key) = node.attribute("cp").and_then(Key::of_text).filter(|_| text != "↑↑↑") else {
-=======
         let Some(key) = node.attribute("cp").and_then(Key::of_text).filter(|_| text != "↑↑↑")
         else {
->>>>>>> wip-emoji
             continue;
         };
         let label = labels.entry(key).or_default();

@@ -58,12 +58,6 @@ impl Key {
         self.0.iter().collect()
     }
 
-<<<<<<< HEAD
-    /// How it is made.
-    pub(crate) fn kind(&self) -> Kind {
-        let has = |low: u32, high: u32| self.0.iter().any(|c| (low..=high).contains(&u32::from(*c)));
-        let flags = has(0x1f1e6, 0x1f1ff) || has(0xe0020, 0xe007f) || (has(0x1f3f3, 0x1f3f4) && has(JOINER, JOINER));
-=======
     /// Whether it is the flag of a country or of a part of one.
     pub(crate) fn is_region(&self) -> bool {
         let region = |c: &char| matches!(u32::from(*c), 0x1f1e6..=0x1f1ff | 0xe0020..=0xe007f);
@@ -86,7 +80,6 @@ impl Key {
             |low: u32, high: u32| self.0.iter().any(|c| (low..=high).contains(&u32::from(*c)));
         // 🏳 and 🏴 joined with a sign.
         let flags = self.is_region() || (has(0x1f3f3, 0x1f3f4) && has(JOINER, JOINER));
->>>>>>> wip-emoji
         match () {
             () if self.0.len() == 1 => Kind::Base,
             () if has(0x1f3fb, 0x1f3ff) => Kind::SkinTone,
@@ -127,8 +120,6 @@ mod tests {
     }
 
     #[test]
-<<<<<<< HEAD
-=======
     fn medium_tones_are_exchanged_and_nothing_else_is() {
         let key = |stem| Key::of_stem(stem).unwrap();
         let cases = [("1f44d-1f3fc", "1f44d-1f3fd"), ("1f44d-1f3fb", "1f44d-1f3fb")];
@@ -140,7 +131,6 @@ mod tests {
     }
 
     #[test]
->>>>>>> wip-emoji
     fn kinds() {
         let cases = [
             ("1f600", Kind::Base),

@@ -64,9 +64,6 @@ fn build(sources: &Path, out: &Path) -> Result<()> {
     println!("{} concepts are drawn", concepts.len());
     let split = split::chinese(&concepts);
     let texts = output::write(&set, &concepts, &split)?;
-<<<<<<< HEAD
-    report::write(&set, sources, &report::Facts { names: &names, vendors: &vendors, concepts: &concepts, split: &split, faults: &faults })?;
-=======
     report::write(
         &set,
         sources,
@@ -78,7 +75,6 @@ fn build(sources: &Path, out: &Path) -> Result<()> {
             faults: &faults,
         },
     )?;
->>>>>>> wip-emoji
     contact::write(&set.join("images"), &concepts, &out.join("contact.png"))?;
     let tokenizers = out.join("tokenizers");
     teacher::write(&texts, &tokenizers.join("teacher"))?;

@@ -62,13 +62,9 @@ pub(crate) fn write(set: &Path, concepts: &[Concept], split: &Split) -> Result<T
         if language != "en" {
             let parallel: BTreeSet<String> = concepts
                 .iter()
-<<<<<<< HEAD
-                .filter_map(|concept| Some(format!("{}\t{}", concept.name("en")?, label(concept)?.name)))
-=======
                 .filter_map(|concept| {
                     Some(format!("{}\t{}", concept.name("en")?, label(concept)?.name))
                 })
->>>>>>> wip-emoji
                 .collect();
             write_file(&set.join(format!("parallel.{language}.tsv")), &joined(&parallel))?;
         }
@@ -90,13 +86,9 @@ fn concept_line<'c>(concept: &'c Concept, split: &Split) -> ConceptLine<'c> {
         vendors: &concept.vendors,
         zh: split.part(&concept.key),
         names: labels().map(|(language, label)| (*language, label.name.as_str())).collect(),
-<<<<<<< HEAD
-        keywords: labels().map(|(language, label)| (*language, label.keywords.as_slice())).collect(),
-=======
         keywords: labels()
             .map(|(language, label)| (*language, label.keywords.as_slice()))
             .collect(),
->>>>>>> wip-emoji
     }
 }
 
@@ -198,12 +190,8 @@ mod tests {
         for folder in &folders {
             write(folder.path(), &concepts, &split).unwrap();
         }
-<<<<<<< HEAD
-        let read = |i: usize, name: &str| std::fs::read_to_string(folders[i].path().join(name)).unwrap();
-=======
         let read =
             |i: usize, name: &str| std::fs::read_to_string(folders[i].path().join(name)).unwrap();
->>>>>>> wip-emoji
         for entry in std::fs::read_dir(folders[0].path()).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
             assert_eq!(read(0, &name), read(1, &name), "{name}");
@@ -216,13 +204,9 @@ mod tests {
         assert_eq!(train.lines().count(), 6);
         assert!(!train.contains("openmoji"));
         assert_eq!(read(0, "eval.openmoji.en.jsonl").lines().count(), 2);
-<<<<<<< HEAD
-        assert!(read(0, "eval.openmoji.en.jsonl").contains(r#""image":"images/openmoji/1f431.png""#));
-=======
         assert!(
             read(0, "eval.openmoji.en.jsonl").contains(r#""image":"images/openmoji/1f431.png""#)
         );
->>>>>>> wip-emoji
         assert!(read(0, "parallel.zh.tsv").contains("cat\t猫\n"));
         assert_eq!(read(0, "parallel.fr.tsv"), "");
     }

@@ -17,13 +17,8 @@ pub(crate) fn from_png(bytes: &[u8]) -> Result<Rgb> {
 
 /// An SVG, rendered so that its longer side fits.
 pub(crate) fn from_svg(text: &str) -> Result<Rgb> {
-<<<<<<< HEAD
-    let tree = usvg::Tree::from_str(text, &usvg::Options::default())
-        .map_err(|error| error.to_string())?;
-=======
     let tree =
         usvg::Tree::from_str(text, &usvg::Options::default()).map_err(|error| error.to_string())?;
->>>>>>> wip-emoji
     let (width, height) = (tree.size().width(), tree.size().height());
     let side = SIDE as f32;
     let scale = side / width.max(height);

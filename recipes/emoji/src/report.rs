@@ -1,10 +1,6 @@
 //! `REPORT.md` and `LICENSES/`: what is in the set, what is not, and whose it is.
 
-<<<<<<< HEAD
-use std::collections::BTreeMap;
-=======
 use std::collections::{BTreeMap, BTreeSet};
->>>>>>> wip-emoji
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -60,16 +56,12 @@ fn text(facts: &Facts<'_>) -> String {
     // Writing to a string cannot fail.
     let mut out = String::new();
     let complete = facts.concepts.iter().filter(|concept| concept.complete());
-<<<<<<< HEAD
-    let _ = writeln!(out, "# The emoji set\n\n{} concepts, {} of them drawn by all four vendors.\n", facts.concepts.len(), complete.count());
-=======
     let _ = writeln!(
         out,
         "# The emoji set\n\n{} concepts, {} of them drawn by all four vendors.\n",
         facts.concepts.len(),
         complete.count()
     );
->>>>>>> wip-emoji
     kinds(&mut out, facts);
     vendors(&mut out, facts);
     languages(&mut out, facts);
@@ -105,15 +97,6 @@ fn vendors(out: &mut String, facts: &Facts<'_>) {
 }
 
 fn languages(out: &mut String, facts: &Facts<'_>) {
-<<<<<<< HEAD
-    let _ = writeln!(out, "\n| language | names in CLDR | in the set | in training |\n|---|---|---|---|");
-    for language in LANGUAGES {
-        let all = facts.names.get(language).map_or(0, BTreeMap::len);
-        let named = facts.concepts.iter().filter(|c| c.name(language).is_some()).count();
-        let trained = |c: &&Concept| facts.split.training_label(c, language).is_some();
-        let trained = facts.concepts.iter().filter(trained).count();
-        let _ = writeln!(out, "| {language} | {all} | {named} | {trained} |");
-=======
     let _ = writeln!(
         out,
         "\n| language | names in CLDR | in the set | distinct | in training |\n|---|---|---|---|---|"
@@ -125,7 +108,6 @@ fn languages(out: &mut String, facts: &Facts<'_>) {
         let trained = |c: &&Concept| facts.split.training_label(c, language).is_some();
         let trained = facts.concepts.iter().filter(trained).count();
         let _ = writeln!(out, "| {language} | {all} | {named} | {distinct} | {trained} |");
->>>>>>> wip-emoji
     }
 }
 
@@ -152,11 +134,6 @@ fn unmatched(out: &mut String, facts: &Facts<'_>) {
         let Pictures::Files { by_key, unread } = pictures else { continue };
         let left: Vec<String> =
             by_key.keys().filter(|key| !in_set(key)).map(Key::to_string).collect();
-<<<<<<< HEAD
-        let _ = writeln!(out, "{vendor:?}: {} sequences without a name or without enough vendors: {}\n", left.len(), left.join(" "));
-        if !unread.is_empty() {
-            let _ = writeln!(out, "{vendor:?}: {} files that are no sequence of code points: {}\n", unread.len(), unread.join(" "));
-=======
         let _ = writeln!(
             out,
             "{vendor:?}: {} sequences without a name or without enough vendors: {}\n",
@@ -170,22 +147,17 @@ fn unmatched(out: &mut String, facts: &Facts<'_>) {
                 unread.len(),
                 unread.join(" ")
             );
->>>>>>> wip-emoji
         }
     }
     let drawn = |vendor| facts.concepts.iter().filter(move |c| !c.vendors.contains(&vendor));
     for vendor in Vendor::ALL {
         let missing: Vec<String> = drawn(vendor).map(|c| c.key.to_string()).collect();
-<<<<<<< HEAD
-        let _ = writeln!(out, "In the set, but not drawn by {vendor:?}: {}: {}\n", missing.len(), missing.join(" "));
-=======
         let _ = writeln!(
             out,
             "In the set, but not drawn by {vendor:?}: {}: {}\n",
             missing.len(),
             missing.join(" ")
         );
->>>>>>> wip-emoji
     }
     for fault in facts.faults {
         let _ = writeln!(out, "- not read: {fault}");

@@ -7,14 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::{Value, json};
-<<<<<<< HEAD
-use tokenizers::{Normalizer, NormalizedString, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, Tokenizer};
-=======
 use tokenizers::{
     NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
     Tokenizer,
 };
->>>>>>> wip-emoji
 
 use crate::concept::Concept;
 use crate::output::Texts;
@@ -133,12 +129,8 @@ mod tests {
         let read = || {
             let folder = tempfile::tempdir().unwrap();
             write_folder(&texts(), &names, 120, folder.path()).unwrap();
-<<<<<<< HEAD
-            tokenizer_folder::check(folder.path(), &texts().into_values().flatten().collect()).unwrap();
-=======
             tokenizer_folder::check(folder.path(), &texts().into_values().flatten().collect())
                 .unwrap();
->>>>>>> wip-emoji
             let ours = altclip_tokenizer::Tokenizer::from_dir(folder.path()).unwrap();
             assert_eq!((ours.id("<s>"), ours.id("<unk>"), ours.pad_id()), (Some(0), Some(3), 1));
             assert_eq!(ours.id(MASK).unwrap() as usize + 1, ours.vocab_size());

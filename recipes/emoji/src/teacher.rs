@@ -6,13 +6,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Value, json};
-<<<<<<< HEAD
-use tokenizers::models::bpe::BpeTrainer;
-use tokenizers::models::TrainerWrapper;
-=======
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::BpeTrainer;
->>>>>>> wip-emoji
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer};
 
@@ -24,12 +19,8 @@ const VOCAB_SIZE: usize = 4096;
 const END_OF_WORD: &str = "</w>";
 const SPECIAL: [&str; 2] = ["<|startoftext|>", "<|endoftext|>"];
 /// CLIP's expression for words, as transformers writes it.
-<<<<<<< HEAD
-const WORDS: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
-=======
 const WORDS: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
->>>>>>> wip-emoji
 
 /// Trains it and writes its folder.
 pub(crate) fn write(texts: &Texts, folder: &Path) -> Result<()> {
@@ -144,12 +135,8 @@ mod tests {
     use super::*;
 
     fn texts() -> BTreeSet<String> {
-<<<<<<< HEAD
-        let texts = ["grinning face", "Grinning Cat!", "red heart", "person: dark skin tone", "1st", "été"];
-=======
         let texts =
             ["grinning face", "Grinning Cat!", "red heart", "person: dark skin tone", "1st", "été"];
->>>>>>> wip-emoji
         texts.iter().map(|text| (*text).to_owned()).collect()
     }
 

@@ -41,14 +41,10 @@ pub(crate) fn check(folder: &Path, texts: &BTreeSet<String>) -> Result<()> {
         let expected = theirs.encode(text.as_str(), true).map_err(at(&file))?;
         let found = ids(&ours, text)?;
         if found != expected.get_ids() {
-<<<<<<< HEAD
-            return Err(format!("{text}: {found:?}, but tokenizers gives {:?}", expected.get_ids()));
-=======
             return Err(format!(
                 "{text}: {found:?}, but tokenizers gives {:?}",
                 expected.get_ids()
             ));
->>>>>>> wip-emoji
         }
     }
     Ok(())

@@ -80,12 +80,8 @@ fn candidates<'w>(
     let mass = |(part, count): &(&str, f64)| part.chars().count() as f64 * count;
     longer.sort_by(|a, b| mass(b).total_cmp(&mass(a)).then_with(|| a.0.cmp(b.0)));
     longer.truncate(limit);
-<<<<<<< HEAD
-    let present: BTreeSet<char> = chars.iter().filter_map(|(part, _)| part.chars().next()).collect();
-=======
     let present: BTreeSet<char> =
         chars.iter().filter_map(|(part, _)| part.chars().next()).collect();
->>>>>>> wip-emoji
     // Characters that no word has live as long as the program: there are few, and it ends soon.
     let absent = alphabet.difference(&present);
     chars.extend(absent.map(|c| (&*String::leak(c.to_string()), 0.0)));

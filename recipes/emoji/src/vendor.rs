@@ -55,18 +55,12 @@ pub(crate) fn open_all(sources: &Path) -> Result<Vec<(Vendor, Pictures)>> {
     let noto = Noto::new(read(&font)?).map_err(at(&font))?;
     Ok(vec![
         (Vendor::Noto, Pictures::Font(Box::new(noto))),
-<<<<<<< HEAD
-        (Vendor::Fluent, files(&sources.join("fluent/assets"))?),
-=======
         (Vendor::Fluent, fluent(files(&sources.join("fluent/assets"))?)),
->>>>>>> wip-emoji
         (Vendor::Twemoji, files(&sources.join("twemoji/img/twitter/64"))?),
         (Vendor::OpenMoji, files(&sources.join("openmoji/color/svg"))?),
     ])
 }
 
-<<<<<<< HEAD
-=======
 /// What `@lobehub/fluent-emoji-flat` 1.1.0 has of Fluent. Microsoft draws no flags of regions, so those in there
 /// are someone else's and are left out. The medium and the medium-light skin tone carry each other's name, seen
 /// by the colours of all 578 of them and by the names in `fluentui-emoji` 1.3.0.
@@ -81,7 +75,6 @@ fn fluent(pictures: Pictures) -> Pictures {
     }
 }
 
->>>>>>> wip-emoji
 /// The pictures of a folder by the code points in their names.
 fn files(folder: &Path) -> Result<Pictures> {
     let (mut by_key, mut unread) = (BTreeMap::new(), Vec::new());

@@ -47,7 +47,10 @@ pub(crate) fn expanded(args: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
                 toml::Value::Float(number) => flags.push(with_value(key, &number.to_string())),
                 other => {
                     let got = format!("{} = a {}", quote(key), other.type_str());
-                    return Err(fault(got, "a key takes a number, a text, true, or a list of these"));
+                    return Err(fault(
+                        got,
+                        "a key takes a number, a text, true, or a list of these",
+                    ));
                 }
             }
         }

@@ -1,8 +1,9 @@
 //! `altclip train contrastive` and `altclip train clip`: pictures with captions.
 
+use super::check;
 use super::distill::weights_of;
 use super::session::{Defaults, Session, resolved, threads};
-use crate::args::train::{Captions, Clip, Contrastive as Stage2, LrSchedule, Run};
+use crate::args::train::{AugmentKind, Captions, Clip, Contrastive as Stage2, LrSchedule, Run};
 use crate::failure::{Failure, Reporter};
 use crate::model;
 use altclip_data::{CaptionedPictures, CaptionsOptions, Dataset};
@@ -52,7 +53,6 @@ pub(crate) fn stage2(args: &Stage2, reporter: Reporter) -> Result<(), Failure> {
         Session::new("contrastive", full.run.clone(), &full, fingerprint.clone(), reporter)?;
     session.images.clone_from(&args.captions.images);
     session.say_notices(data.notices());
-    session.check(&altclip_data::check::captions(&data, batch(&full.run)))?;
     let trained = |name: &str| !is_image_tower(name);
     let mut start = Start::of_model(&dir, &trained)?;
     let pictures = pictures(&dir, Augment::NONE, full.run.seed)?;
@@ -63,6 +63,7 @@ pub(crate) fn stage2(args: &Stage2, reporter: Reporter) -> Result<(), Failure> {
     let (reading, writing) = (open()?, open()?);
     let task = Contrastive::new(start.model, session.engine(), pictures.len(), Some(writing));
     let ids = ids(&dir, &full.run)?;
+    session.check(&check::captions(&data, &ids, &full.run))?;
     let len = data.len();
     let prepare = samples::captions(Arc::new(data), ids, pictures, Some(reading));
     let measure = session.measure(&dir, &dir, true)?;
@@ -91,13 +92,13 @@ pub(crate) fn clip(args: &Clip, reporter: Reporter) -> Result<(), Failure> {
         Session::new("clip", full.run.clone(), &full, data.fingerprint().to_string(), reporter)?;
     session.images.clone_from(&args.captions.images);
     session.say_notices(data.notices());
-    session.check(&altclip_data::check::captions(&data, batch(&full.run)))?;
     let init = CpuBackend::new(threads(&full.run));
     let mut start = Start::of_config(&config, full.run.seed, init.kernels().1)?;
     let dir = config.parent().unwrap_or(Path::new("")).to_owned();
     let pictures = pictures(&dir, full.augment.into(), full.run.seed)?;
     let task = Contrastive::new(start.model, session.engine(), pictures.len(), None);
     let (ids, len) = (ids(&dir, &full.run)?, data.len());
+    session.check(&check::captions(&data, &ids, &full.run))?;
     let prepare = samples::captions(Arc::new(data), ids, pictures, None);
     let measure = session.measure(&dir, &dir, false)?;
     session.train(&task, &mut start, (prepare, len), measure, |_| Ok(()))
@@ -116,10 +117,6 @@ pub(super) fn captioned(args: &Captions) -> Result<CaptionedPictures, Failure> {
 pub(super) fn without_prefix(path: &Path) -> PathBuf {
     let text = path.to_str().and_then(|text| text.strip_prefix("webdataset:"));
     text.map_or_else(|| path.to_owned(), PathBuf::from)
-}
-
-pub(super) fn batch(run: &Run) -> u64 {
-    u64::from(run.batch_size.unwrap_or(1))
 }
 
 /// How the pictures of a model folder are prepared.
@@ -141,4 +138,14 @@ pub(super) fn ids(dir: &Path, run: &Run) -> Result<Ids, Failure> {
 /// What stage 2 leaves as it is.
 pub(super) fn is_image_tower(name: &str) -> bool {
     name.starts_with("vision_model.") || name.starts_with("visual_projection.")
+}
+
+impl From<AugmentKind> for Augment {
+    fn from(kind: AugmentKind) -> Self {
+        match kind {
+            AugmentKind::None => Self::NONE,
+            AugmentKind::Crop => Self::CROP,
+            AugmentKind::Strong => Self::STRONG,
+        }
+    }
 }

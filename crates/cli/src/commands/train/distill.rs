@@ -1,5 +1,6 @@
 //! `altclip train distill`: teacher learning from parallel sentences.
 
+use super::check;
 use super::session::{Defaults, Session, resolved, threads};
 use crate::args::train::{Distill as Args, LrSchedule};
 use crate::failure::{Failure, Reporter};
@@ -49,16 +50,15 @@ pub(crate) fn run(args: &Args, reporter: Reporter) -> Result<(), Failure> {
     let fingerprint = data.fingerprint().to_string();
     let session = Session::new("distill", full.run.clone(), &full, fingerprint.clone(), reporter)?;
     session.say_notices(data.notices());
-    session.check(&altclip_data::check::parallel(&data))?;
 
     let ids = |dir: &Path| -> Result<Ids, Failure> {
         let tokenizer = Arc::new(altclip::tokenizer_in(dir)?);
         Ok(Ids { tokenizer, max_length: usize::from(full.run.max_length.unwrap_or(75)) })
     };
     let (teacher_ids, student_ids) = (ids(&teacher_dir)?, ids(&student_dir)?);
+    session.check(&check::parallel(&data, &student_ids, &full.run))?;
     let init = CpuBackend::new(threads(&full.run));
-    let mut start =
-        Start::of_student(&student_dir, &teacher_dir, full.run.seed, init.kernels().1)?;
+    let mut start = Start::of_student(&student_dir, &teacher_dir, full.run.seed, init.kernels().1)?;
     let opened = opened(&teacher_dir)?;
     let width = match opened.config().text {
         altclip::models::config::Text::Clip(text) => text.blocks.hidden_size,
@@ -76,8 +76,8 @@ pub(crate) fn run(args: &Args, reporter: Reporter) -> Result<(), Failure> {
 /// A model folder without its tokenizer.
 pub(super) fn opened(dir: &Path) -> Result<Opened, Failure> {
     let path = dir.join("config.json");
-    let config = std::fs::read(&path)
-        .map_err(|source| altclip_train::Error::Read { path, source })?;
+    let config =
+        std::fs::read(&path).map_err(|source| altclip_train::Error::Read { path, source })?;
     Ok(Opened::open(Checkpoint::open(dir)?, &config, true).map_err(altclip::Error::from)?)
 }
 

@@ -5,7 +5,8 @@
 //! Goyal et al., FLYP, arXiv 2212.00638; Hu et al., LoRA, arXiv 2106.09685; Wortsman et al., WiSE-FT,
 //! arXiv 2109.01903.
 
-use super::contrastive::{batch, ids, is_image_tower, pictures, without_prefix};
+use super::check;
+use super::contrastive::{ids, is_image_tower, pictures, without_prefix};
 use super::session::{Defaults, Session, resolved, write_fault};
 use crate::args::train::{Finetune as Args, LrSchedule, Part};
 use crate::failure::Failure;
@@ -49,7 +50,6 @@ pub(crate) fn run(args: &Args, reporter: Reporter) -> Result<(), Failure> {
     let fingerprint = data.fingerprint().to_string();
     let session = Session::new("finetune", full.run.clone(), &full, fingerprint, reporter)?;
     session.say_notices(data.notices());
-    session.check(&altclip_data::check::labels(&data, &full.template, batch(&full.run)))?;
 
     let model = super::distill::opened(&dir)?.config().to_owned();
     let adapts = args.lora_rank.is_some();
@@ -65,8 +65,8 @@ pub(crate) fn run(args: &Args, reporter: Reporter) -> Result<(), Failure> {
             || start.parameters.adapters().keys().any(|name| is_image_tower(name));
     let task = Contrastive::new(start.model, session.engine(), pictures.len(), None);
     let ids = ids(&dir, &full.run)?;
-    let measure =
-        session.measure_labels(&full.template, &ids, &dir, !trains_images)?;
+    session.check(&check::labels(&data, &full.template, &ids, &full.run))?;
+    let measure = session.measure_labels(&full.template, &ids, &dir, !trains_images)?;
     let len = data.len();
     let prepare = samples::labelled(Arc::new(data), ids, pictures, full.template.clone());
     let out = full.run.out.clone();
@@ -129,9 +129,10 @@ fn is_last(name: &str, k: usize, model: &Model) -> bool {
         }
         Text::Clip(text) => layers("text_model.encoder.layers.", text.blocks.num_hidden_layers),
     };
-    let vision = model.vision.as_ref().and_then(|vision| {
-        layers("vision_model.encoder.layers.", vision.blocks.num_hidden_layers)
-    });
+    let vision = model
+        .vision
+        .as_ref()
+        .and_then(|vision| layers("vision_model.encoder.layers.", vision.blocks.num_hidden_layers));
     text.or(vision).unwrap_or_else(|| {
         let behind = ["pre_LN", "transformation", "final_layer_norm", "post_layernorm"];
         name == "logit_scale"

@@ -217,7 +217,7 @@ impl Labels {
             let row: Vec<f32> = classifier.chunks_exact(width.max(1)).map(dot).collect();
             found.add(&row, &[label])?;
         }
-        let report = found.report();
+        let report = found.report()?;
         let acc5 = report.acc5.map(|acc5| ("acc5".to_owned(), acc5));
         let figures = [
             ("acc1".to_owned(), report.acc1),

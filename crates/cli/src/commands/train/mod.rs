@@ -1,5 +1,6 @@
 //! `altclip train`: the two stages of AltCLIP, CLIP itself, and fine-tuning.
 
+mod check;
 mod contrastive;
 mod distill;
 mod finetune;

@@ -8,13 +8,12 @@ use crate::output::Out;
 use altclip::tensor::{CpuBackend, Precision};
 use altclip_data::check::Findings;
 use altclip_data::{CaptionedPictures, CaptionsOptions, LabelledPictures, LabelsOptions};
-use altclip_durable::{RealFs, Vfs};
+use altclip_durable::{Lock, RealFs, Vfs};
 use altclip_report::{Code, Report, quote};
 use altclip_train::augment::Augment;
 use altclip_train::feed::Prepare;
 use altclip_train::optimizer::{Algorithm, Optimizer};
 use altclip_train::progress::Event;
-use altclip_train::report::RunReport;
 use altclip_train::run::{Parts, RunOptions, Scores, Summary, run};
 use altclip_train::samples::Ids;
 use altclip_train::schedule::{Schedule, Shape};
@@ -99,8 +98,12 @@ impl Session {
         }
         let toml = toml::to_string(args).map_err(|error| {
             Failure::one(
-                Report::new(Code::E9001, "training", format!("settings cannot be written: {error}"))
-                    .help("please report this line"),
+                Report::new(
+                    Code::E9001,
+                    "training",
+                    format!("settings cannot be written: {error}"),
+                )
+                .help("please report this line"),
             )
         })?;
         let config = format!("# altclip train {kind} --config THIS_FILE\n{toml}");
@@ -109,8 +112,20 @@ impl Session {
         std::fs::write(&path, &config).map_err(|error| write_fault(&path, &error))?;
         // What the bits of a run depend on; where it is saved and how it is watched is free.
         const FREE: [&str; 14] = [
-            "out", "resume", "save-every", "keep", "eval", "eval-images", "eval-every", "patience",
-            "threads", "json", "ignore-check", "save-bf16", "max-bad", "images",
+            "out",
+            "resume",
+            "save-every",
+            "keep",
+            "eval",
+            "eval-images",
+            "eval-every",
+            "patience",
+            "threads",
+            "json",
+            "ignore-check",
+            "save-bf16",
+            "max-bad",
+            "images",
         ];
         let table: toml::Table = toml.parse().unwrap_or_default();
         let mut fixed: BTreeMap<String, String> = table
@@ -154,16 +169,12 @@ impl Session {
         let json = serde_json::to_string_pretty(findings).unwrap_or_default();
         std::fs::write(&path, json + "\n").map_err(|error| write_fault(&path, &error))?;
         if !self.run.json {
-            self.reporter.say(&findings.to_string());
+            self.reporter.say(findings.to_string().trim_end());
         }
-        match findings.errors().next() {
-            Some(first) if !self.run.ignore_check => Err(Failure::one(
-                Report::new(Code::E5020, "dataset", first.to_string())
-                    .place("pre-check")
-                    .help("correct the data, or add --ignore-check to train on them as they are"),
-            )),
-            _ => Ok(()),
+        if !self.run.ignore_check {
+            findings.verdict()?;
         }
+        Ok(())
     }
 
     /// Says what a dataset has to say about its files.
@@ -267,6 +278,8 @@ impl Session {
     ) -> Result<(), Failure> {
         let options = self.options()?;
         let vfs: Arc<dyn Vfs> = Arc::new(RealFs);
+        let holder = format!("process {}", std::process::id());
+        let _lock = Lock::acquire(&self.file("LOCK"), &holder)?;
         let keep = Keep { last: usize::from(self.run.keep) };
         let mut checkpoints = Checkpoints::open(vfs.clone(), &self.run.out, keep)?;
         let stop = Stop::on_signals().map_err(|error| write_fault(&self.run.out, &error))?;
@@ -361,7 +374,6 @@ struct Watch {
     events: Option<EventFile>,
     vfs: Arc<dyn Vfs>,
     out: PathBuf,
-    report: RunReport,
 }
 
 impl Watch {
@@ -372,12 +384,10 @@ impl Watch {
             indicatif::ProgressBar::new(options.schedule.total_steps).with_style(style)
         });
         let out = session.run.out.clone();
-        let report = RunReport::new(session.kind, &session.config);
-        Self { reporter: session.reporter, bar, events: None, vfs, out, report }
+        Self { reporter: session.reporter, bar, events: None, vfs, out }
     }
 
     fn tell(&mut self, event: &Event<'_>) {
-        self.report.tell(event);
         let now = SystemTime::now();
         match event {
             Event::Step { record, progress } => {
@@ -392,7 +402,7 @@ impl Watch {
                         ("train/grad_norm", record.grad_norm),
                         ("train/samples_per_second", progress.samples_per_second),
                     ];
-                    let _ = events.scalars(record.step, now, &values);
+                    let _ = events.scalars(record.step, &values, now);
                 }
                 match &self.bar {
                     Some(bar) => {
@@ -412,14 +422,11 @@ impl Watch {
                         values.iter().map(|(name, v)| (format!("eval/{name}"), *v)).collect();
                     let named: Vec<(&str, f64)> =
                         named.iter().map(|(name, v)| (name.as_str(), *v)).collect();
-                    let _ = events.scalars(*step, now, &named);
+                    let _ = events.scalars(*step, &named, now);
                 }
                 let shown: Vec<String> =
                     values.iter().map(|(name, value)| format!("{name} {value:.3}")).collect();
                 self.say(&format!("step {step}: {}", shown.join(", ")));
-            }
-            Event::Saved { .. } => {
-                let _ = self.report.write(&*self.vfs, &self.out.join("report.html"));
             }
             Event::Notice(report) => {
                 if let Some(bar) = &self.bar {
@@ -443,9 +450,7 @@ impl Watch {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        let reason = result.as_ref().map_or(StopReason::Error, |summary| summary.end);
-        self.report.end(reason);
-        let _ = self.report.write(&*self.vfs, &self.out.join("report.html"));
+        let _ = result;
     }
 }
 
