@@ -1,0 +1,1 @@
+//! What samples cannot teach, found before a run.
