@@ -87,6 +87,14 @@ pub enum Error {
         /// The last fault.
         last: Fault,
     },
+    /// A check found that training makes no sense.
+    #[error("{what}")]
+    Unfit {
+        /// What was found.
+        what: String,
+        /// The next step.
+        help: &'static str,
+    },
     /// A fault after which nothing can be read.
     #[error("{0}")]
     Fatal(Fault),
@@ -103,6 +111,7 @@ impl Error {
             Self::Address { .. } => Code::E5009,
             Self::ClassNames { .. } => Code::E5010,
             Self::TooManyBad { .. } => Code::E5007,
+            Self::Unfit { .. } => Code::E5012,
             Self::Fatal(fault) => fault.reason.code(),
         }
     }
@@ -139,6 +148,7 @@ impl Diagnose for Error {
         let report = Report::new(self.code(), "dataset", self.to_string());
         match self {
             Self::Fatal(_) => report,
+            Self::Unfit { help, .. } => report.help(*help),
             Self::Unreadable { path, .. } => report
                 .place(place(path, &None))
                 .help("check the path, its permissions and the disk, then run the command again"),
