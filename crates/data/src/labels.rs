@@ -169,7 +169,7 @@ impl LabelledPictures {
         self.templates.as_deref()
     }
 
-    fn from_shard(&self, shards: &Shards, number: u64) -> Result<Labelled, Fault> {
+    fn sample_of_shard(&self, shards: &Shards, number: u64) -> Result<Labelled, Fault> {
         let bad = |detail: String| shards.fault(number, Reason::BadLabel, detail);
         let label = shards.text(number, Role::Class)?.ok_or_else(|| bad("no .cls".to_owned()))?;
         let class: usize =
@@ -181,7 +181,7 @@ impl LabelledPictures {
         Ok(Labelled { picture, class, class_name: Arc::clone(class_name) })
     }
 
-    fn from_file(
+    fn sample_of_file(
         &self,
         root: &Path,
         pictures: &[(u32, Box<str>)],
@@ -213,8 +213,8 @@ impl Dataset for LabelledPictures {
 
     fn get(&self, number: u64) -> Result<Labelled, Fault> {
         match &self.source {
-            Source::Shards(shards) => self.from_shard(shards, number),
-            Source::Folder { root, pictures } => self.from_file(root, pictures, number),
+            Source::Shards(shards) => self.sample_of_shard(shards, number),
+            Source::Folder { root, pictures } => self.sample_of_file(root, pictures, number),
         }
     }
 
