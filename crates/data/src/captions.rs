@@ -119,11 +119,7 @@ impl CaptionedPictures {
         Ok(Self { source, options: options.clone(), repeated })
     }
 
-<<<<<<< HEAD
-    fn from_record(&self, records: &Records, number: u64) -> Result<Captioned, Fault> {
-=======
     fn sample_of_record(&self, records: &Records, number: u64) -> Result<Captioned, Fault> {
->>>>>>> wip-data
         let record = records.record(number)?;
         let fault = |reason, detail: String| Err(Fault::new(reason, self.place(number), detail));
         if self.repeated.binary_search(&number).is_ok() {
@@ -173,11 +169,7 @@ impl CaptionedPictures {
         self.captioned(number, picture, captions, language)
     }
 
-<<<<<<< HEAD
-    fn from_shard(&self, shards: &Shards, number: u64) -> Result<Captioned, Fault> {
-=======
     fn sample_of_shard(&self, shards: &Shards, number: u64) -> Result<Captioned, Fault> {
->>>>>>> wip-data
         let mut found = Vec::new();
         let mut spoken = None;
         if let Some(text) = shards.text(number, Role::Json)? {
@@ -237,13 +229,8 @@ impl Dataset for CaptionedPictures {
 
     fn get(&self, number: u64) -> Result<Captioned, Fault> {
         match &self.source {
-<<<<<<< HEAD
-            Source::Records(records) => self.from_record(records, number),
-            Source::Shards(shards) => self.from_shard(shards, number),
-=======
             Source::Records(records) => self.sample_of_record(records, number),
             Source::Shards(shards) => self.sample_of_shard(shards, number),
->>>>>>> wip-data
         }
     }
 

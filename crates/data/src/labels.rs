@@ -169,11 +169,7 @@ impl LabelledPictures {
         self.templates.as_deref()
     }
 
-<<<<<<< HEAD
-    fn from_shard(&self, shards: &Shards, number: u64) -> Result<Labelled, Fault> {
-=======
     fn sample_of_shard(&self, shards: &Shards, number: u64) -> Result<Labelled, Fault> {
->>>>>>> wip-data
         let bad = |detail: String| shards.fault(number, Reason::BadLabel, detail);
         let label = shards.text(number, Role::Class)?.ok_or_else(|| bad("no .cls".to_owned()))?;
         let class: usize =
@@ -185,11 +181,7 @@ impl LabelledPictures {
         Ok(Labelled { picture, class, class_name: Arc::clone(class_name) })
     }
 
-<<<<<<< HEAD
-    fn from_file(
-=======
     fn sample_of_file(
->>>>>>> wip-data
         &self,
         root: &Path,
         pictures: &[(u32, Box<str>)],
@@ -221,13 +213,8 @@ impl Dataset for LabelledPictures {
 
     fn get(&self, number: u64) -> Result<Labelled, Fault> {
         match &self.source {
-<<<<<<< HEAD
-            Source::Shards(shards) => self.from_shard(shards, number),
-            Source::Folder { root, pictures } => self.from_file(root, pictures, number),
-=======
             Source::Shards(shards) => self.sample_of_shard(shards, number),
             Source::Folder { root, pictures } => self.sample_of_file(root, pictures, number),
->>>>>>> wip-data
         }
     }
 

@@ -278,13 +278,10 @@ fn rows_of<T: DataType>(
 fn words(error: ParquetError) -> String {
     match error {
         ParquetError::NYI(what) => format!("the Parquet table needs what is not supported: {what}"),
-<<<<<<< HEAD
-=======
         // What the library says of a codec that was not compiled in.
         ParquetError::General(what) if what.starts_with("Disabled feature") => {
             format!("the codec of the Parquet table is not built in, write it with Snappy: {what}")
         }
->>>>>>> wip-data
         error => format!("the Parquet table is damaged: {error}"),
     }
 }

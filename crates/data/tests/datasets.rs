@@ -109,11 +109,7 @@ fn tables_are_read() {
 #[test]
 fn tables_with_pictures_are_read() {
     let dir = TempDir::new().unwrap();
-<<<<<<< HEAD
-    let rows: Vec<(Option<Vec<u8>>, String, Vec<String>)> = (0..250usize)
-=======
     let rows: Vec<common::PictureRow> = (0..250usize)
->>>>>>> wip-data
         .map(|n| {
             let bytes = (n % 10 != 9).then(|| vec![n as u8; 1 + 100 * n]);
             let captions = (0..n % 4).map(|c| format!("caption {c} of {n}")).collect();

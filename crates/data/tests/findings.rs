@@ -61,13 +61,9 @@ fn templates_batches_and_lengths() {
     assert_eq!(findings.get("small_batch").unwrap().severity, Severity::Warning);
     assert_eq!(captions(1, 100, words).get("small_batch").unwrap().severity, Severity::Error);
     assert!(captions(128, 100, words).get("batch_over_samples").is_some());
-<<<<<<< HEAD
-    let long = |n: usize| format!("{} {}", words(n), "more ".repeat(5 * usize::from(n % 10 == 0)));
-=======
     let long = |n: usize| {
         format!("{} {}", words(n), "more ".repeat(5 * usize::from(n.is_multiple_of(10))))
     };
->>>>>>> wip-data
     assert_eq!(captions(64, 100, long).get("too_long").unwrap().number, 10.0);
 }
 

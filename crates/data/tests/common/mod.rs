@@ -62,20 +62,11 @@ pub(crate) fn text_table(path: &Path, names: [&str; 2], rows: &[[String; 2]], gr
     writer.close().unwrap();
 }
 
-<<<<<<< HEAD
-/// A table of pictures `{bytes, path}` with lists of captions.
-pub(crate) fn picture_table(
-    path: &Path,
-    rows: &[(Option<Vec<u8>>, String, Vec<String>)],
-    group: usize,
-) {
-=======
 /// Bytes, path and captions of a picture.
 pub(crate) type PictureRow = (Option<Vec<u8>>, String, Vec<String>);
 
 /// A table of pictures `{bytes, path}` with lists of captions.
 pub(crate) fn picture_table(path: &Path, rows: &[PictureRow], group: usize) {
->>>>>>> wip-data
     let mut writer = writer(
         path,
         "message m {
@@ -100,12 +91,8 @@ pub(crate) fn picture_table(path: &Path, rows: &[PictureRow], group: usize) {
         let (mut texts, mut definitions, mut repetitions) = (Vec::new(), Vec::new(), Vec::new());
         for (_, _, captions) in rows {
             if captions.is_empty() {
-<<<<<<< HEAD
-                (definitions.push(1), repetitions.push(0));
-=======
                 definitions.push(1);
                 repetitions.push(0);
->>>>>>> wip-data
             }
             for (place, caption) in captions.iter().enumerate() {
                 texts.push(ByteArray::from(caption.as_str()));
