@@ -19,7 +19,7 @@ use std::ops::Range;
 use std::path::Path;
 
 /// Bytes before the JSON text.
-const LENGTH_BYTES: usize = 8;
+pub(crate) const LENGTH_BYTES: usize = 8;
 
 /// A tensor as the header names it; the range counts from the start of the file.
 pub(crate) struct Entry {
@@ -37,8 +37,17 @@ pub(crate) struct Header {
 
 /// Reads and checks the header of a mapped file; the data is not touched.
 pub(crate) fn read(map: &Mapped) -> Result<Header, Error> {
-    let file = map.path();
-    let (json, data_start) = header_text(map.bytes(), file)?;
+    let (json, data_start) = header_text(map.bytes(), map.path())?;
+    parse(map.path(), json, data_start, map.bytes().len())
+}
+
+/// Checks a header whose data begins at byte `data_start` of a file of `file_bytes`.
+pub(crate) fn parse(
+    file: &Path,
+    json: &[u8],
+    data_start: usize,
+    file_bytes: usize,
+) -> Result<Header, Error> {
     let mut raw = Raw { file, tensors: Vec::new(), metadata: BTreeMap::new() };
     raw.parse(json).map_err(|fault| match fault {
         Stop::Fault(Fault { offset, what }) => {
@@ -48,7 +57,7 @@ pub(crate) fn read(map: &Mapped) -> Result<Header, Error> {
     })?;
     refuse_duplicates(file, &mut raw.tensors)?;
     check_entries(file, &raw.tensors)?;
-    let data_len = (map.bytes().len() - data_start) as u64;
+    let data_len = file_bytes.saturating_sub(data_start) as u64;
     check_layout(file, &mut raw.tensors, data_start as u64, data_len)?;
     let tensors = raw.tensors.into_iter().filter_map(|t| t.finish(data_start)).collect();
     Ok(Header { tensors, metadata: raw.metadata })
@@ -56,10 +65,21 @@ pub(crate) fn read(map: &Mapped) -> Result<Header, Error> {
 
 /// The JSON text and where the data begins.
 fn header_text<'a>(bytes: &'a [u8], file: &Path) -> Result<(&'a [u8], usize), Error> {
+    let length = header_bytes(file, bytes.first_chunk(), bytes.len() as u64)?;
+    let json = bytes.get(LENGTH_BYTES..).and_then(|rest| rest.get(..length)).unwrap_or_default();
+    Ok((json, LENGTH_BYTES + length))
+}
+
+/// The length of the JSON text as the first bytes of a file declare it: within the limit and the
+/// file.
+pub(crate) fn header_bytes(
+    file: &Path,
+    first: Option<&[u8; LENGTH_BYTES]>,
+    file_bytes: u64,
+) -> Result<usize, Error> {
     let not_weights =
         || Error::NotWeights { file: file.to_path_buf(), found: "a file of a few bytes" };
-    let (length, rest) = bytes.split_first_chunk::<LENGTH_BYTES>().ok_or_else(not_weights)?;
-    let declared = u64::from_le_bytes(*length);
+    let declared = u64::from_le_bytes(*first.ok_or_else(not_weights)?);
     if declared > limits::HEADER_BYTES {
         return Err(Error::HeaderTooLarge {
             file: file.to_path_buf(),
@@ -68,15 +88,10 @@ fn header_text<'a>(bytes: &'a [u8], file: &Path) -> Result<(&'a [u8], usize), Er
             limit: limits::HEADER_BYTES,
         });
     }
-    let length = usize::try_from(declared).unwrap_or(usize::MAX);
-    match rest.get(..length) {
-        Some(json) => Ok((json, LENGTH_BYTES + length)),
-        None => Err(Error::HeaderLength {
-            file: file.to_path_buf(),
-            declared,
-            file_bytes: bytes.len() as u64,
-        }),
+    if declared > file_bytes.saturating_sub(LENGTH_BYTES as u64) {
+        return Err(Error::HeaderLength { file: file.to_path_buf(), declared, file_bytes });
     }
+    Ok(usize::try_from(declared).unwrap_or(usize::MAX))
 }
 
 /// An entry as parsed, not yet checked.

@@ -34,27 +34,77 @@ pub enum TensorData<'a> {
 /// Writes the bytes of one tensor.
 type StreamFn<'a> = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + 'a>;
 
-/// Writes a safetensors file and gives its length.
+/// A safetensors file whose header is made and whose values come when it is written.
 ///
 /// The order is that of the official writer (wide types first, then by name), so equal tensors give
-/// equal bytes. The file is written beside `path`, brought to the disk and then renamed.
+/// equal bytes.
+pub struct SafetensorsFile<'a> {
+    header: Vec<u8>,
+    tensors: Vec<TensorToWrite<'a>>,
+    bytes: u64,
+}
+
+impl<'a> SafetensorsFile<'a> {
+    /// Puts the tensors in order and makes the header.
+    ///
+    /// # Errors
+    /// [`Error::NotWritable`] for a name that a reader would refuse, a name given twice or data of
+    /// another size than the shape's.
+    pub fn new(
+        tensors: impl IntoIterator<Item = TensorToWrite<'a>>,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<Self, Error> {
+        let mut tensors: Vec<_> = tensors.into_iter().collect();
+        let order = |t: &TensorToWrite<'_>| (std::cmp::Reverse(t.dtype.bits()), t.name.clone());
+        tensors.sort_by_cached_key(order);
+        let metadata: Vec<_> = metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
+        let header = header(&tensors, &metadata, 8)?;
+        let sizes = tensors.iter().filter_map(|t| t.dtype.bytes_of(&t.shape));
+        let bytes = header.len() as u64 + sizes.map(|n| n as u64).sum::<u64>();
+        Ok(Self { header, tensors, bytes })
+    }
+
+    /// The length of the file in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Writes the file in blocks; no tensor is copied as a whole.
+    ///
+    /// # Errors
+    /// What `out` says, and `InvalidData` for a stream of another size than its shape's.
+    pub fn write(self, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(&self.header)?;
+        for t in self.tensors {
+            let size = t.dtype.bytes_of(&t.shape).map(|n| n as u64);
+            let mut counted = Counted { out: &mut *out, written: 0 };
+            t.data.write(&mut counted)?;
+            if size != Some(counted.written) {
+                return Err(wrong_size(&t.name));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes a safetensors file and gives its length.
+///
+/// The file is written beside `path`, brought to the disk and then renamed.
 ///
 /// # Errors
-/// [`Error::NotWritable`] for a name that a reader would refuse, a name given twice or data of
-/// another size than the shape's; [`Error::Write`] for the file system's.
+/// [`Error::NotWritable`] as [`SafetensorsFile::new`]; [`Error::Write`] for the file system's.
 pub fn write_safetensors<'a>(
     path: &Path,
     tensors: impl IntoIterator<Item = TensorToWrite<'a>>,
     metadata: &BTreeMap<String, String>,
 ) -> Result<u64, Error> {
-    let mut tensors: Vec<_> = tensors.into_iter().collect();
-    let order = |t: &TensorToWrite<'_>| (std::cmp::Reverse(t.dtype.bits()), t.name.clone());
-    tensors.sort_by_cached_key(order);
-    let metadata: Vec<_> = metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
-    let header = header(&tensors, &metadata, 8)?;
+    let file = SafetensorsFile::new(tensors, metadata)?;
     let fault = |source| Error::Write { path: path.to_path_buf(), source };
     let temporary = Temporary::create(path).map_err(fault)?;
-    let length = fill(&temporary, &header, tensors).map_err(fault)?;
+    let length = file.bytes();
+    let mut out = BufWriter::with_capacity(1 << 20, &temporary.file);
+    file.write(&mut out).and_then(|()| out.flush()).map_err(fault)?;
+    drop(out);
     temporary.commit(path).map_err(fault)?;
     Ok(length)
 }
@@ -124,22 +174,6 @@ pub(crate) fn string(text: &str) -> String {
         }
     }
     out + "\""
-}
-
-fn fill(temporary: &Temporary, header: &[u8], tensors: Vec<TensorToWrite<'_>>) -> io::Result<u64> {
-    let file = BufWriter::with_capacity(1 << 20, &temporary.file);
-    let mut out = Counted { out: file, written: 0 };
-    out.write_all(header)?;
-    for t in tensors {
-        let (start, size) = (out.written, t.dtype.bytes_of(&t.shape).map(|n| n as u64));
-        let name = t.name;
-        t.data.write(&mut out)?;
-        if size != Some(out.written - start) {
-            return Err(wrong_size(&name));
-        }
-    }
-    out.flush()?;
-    Ok(out.written)
 }
 
 /// The error for a stream that wrote more or less than its shape says.

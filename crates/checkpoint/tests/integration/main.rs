@@ -13,6 +13,7 @@ mod mutated;
 mod oracle;
 mod packed;
 mod reading;
+mod streamed;
 mod traced;
 
 #[global_allocator]
