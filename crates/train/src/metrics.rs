@@ -8,8 +8,8 @@
 //! checkpoint holds the [`Mark`] of the log: its length and hash. A run that goes on from the
 //! checkpoint compares, cuts the log there, and writes the lines after it again.
 
-use crate::state::Error;
-use altclip_durable::{Digest, Error as DiskError, Hasher, Vfs, VfsFile, replace};
+use crate::state::{Error, disk};
+use altclip_durable::{Digest, Hasher, Vfs, VfsFile, replace};
 use altclip_report::{Code, Report};
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
@@ -205,11 +205,6 @@ fn missing(path: &Path) -> Report {
     Report::new(Code::W6012, "training", "the log of the steps before the checkpoint is not there")
         .place(path.display().to_string())
         .help("a new log begins at this step")
-}
-
-fn disk(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_path_buf();
-    move |source| DiskError::Io { action, path, source }.into()
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! What a run tells while it goes on, and how fast it goes. Printing is the edge's business.
 
 use crate::metrics::StepRecord;
+use crate::state::{Error, disk};
+use altclip_durable::{Vfs, VfsFile};
 use altclip_report::Report;
 use std::collections::VecDeque;
 use std::fmt;
-use std::path::Path;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Steps over which the speed is averaged.
@@ -126,11 +129,35 @@ impl Pace {
             remaining: seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
         }
     }
+}
 
-    /// A line of `timings.jsonl`.
-    pub fn timing_line(step: u64, samples: u64, time: Duration) -> String {
+/// `timings.jsonl`: how long each step took. Beside the other log, because no two runs agree on it;
+/// a step that is done again has another line.
+pub struct Timings {
+    path: PathBuf,
+    file: Box<dyn VfsFile>,
+}
+
+impl Timings {
+    /// Goes on with the log of a run, or begins one.
+    ///
+    /// # Errors
+    /// [`Error::Disk`].
+    pub fn open(vfs: &dyn Vfs, path: &Path) -> Result<Self, Error> {
+        let mut file = vfs.append(path).map_err(disk("open", path))?;
+        // A kill may have cut the last line; an empty line says nothing.
+        file.write_all(b"\n").map_err(disk("write", path))?;
+        Ok(Self { path: path.to_path_buf(), file })
+    }
+
+    /// Adds a step that used so many samples and so much time.
+    ///
+    /// # Errors
+    /// [`Error::Disk`].
+    pub fn step(&mut self, step: u64, samples: u64, time: Duration) -> Result<(), Error> {
         let seconds = time.as_secs_f64();
-        format!("{{\"step\":{step},\"samples\":{samples},\"seconds\":{seconds:.6}}}\n")
+        let line = format!("{{\"step\":{step},\"samples\":{samples},\"seconds\":{seconds:.6}}}\n");
+        self.file.write_all(line.as_bytes()).map_err(disk("write", &self.path))
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a run did, gathered from its logs for `report.html`.
 
-use crate::state::Error;
+use crate::state::{Error, disk};
 use crate::stop::StopReason;
-use altclip_durable::{Error as DiskError, Vfs};
+use altclip_durable::Vfs;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader};
@@ -87,17 +87,17 @@ fn each_object(
     path: &Path,
     mut take: impl FnMut(u64, serde_json::Map<String, Value>),
 ) -> Result<u64, Error> {
-    let fault = |source| {
-        let path = path.to_path_buf();
-        Error::from(DiskError::Io { action: "read", path, source })
-    };
     let file = match vfs.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        file => file.map_err(fault)?,
+        file => file.map_err(disk("read", path))?,
     };
     let mut bad = 0;
     for line in BufReader::new(file).split(b'\n') {
-        match serde_json::from_slice(&line.map_err(fault)?) {
+        let line = line.map_err(disk("read", path))?;
+        if line.is_empty() {
+            continue;
+        }
+        match serde_json::from_slice(&line) {
             Ok(Value::Object(fields)) => match fields.get("step").and_then(Value::as_u64) {
                 Some(step) => take(step, fields),
                 None => bad += 1,
@@ -143,7 +143,7 @@ pub fn thin(points: &[(u64, f64)], most: usize) -> Points {
 mod tests {
     use super::*;
     use crate::metrics::StepRecord;
-    use crate::progress::Pace;
+    use crate::progress::Timings;
     use altclip_durable::{SimFs, replace};
     use std::time::Duration;
 
@@ -162,14 +162,10 @@ mod tests {
             out.write_all(b"{\"step\":5,\"lo")
         };
         replace(&disk, "metrics.jsonl".as_ref(), metrics).unwrap();
-        replace(&disk, "timings.jsonl".as_ref(), |out| {
-            for (step, seconds) in [(1, 1), (2, 50), (2, 2)] {
-                let line = Pace::timing_line(step, 64, Duration::from_secs(seconds));
-                out.write_all(line.as_bytes())?;
-            }
-            Ok(())
-        })
-        .unwrap();
+        for (step, seconds) in [(1, 1), (2, 50), (2, 2)] {
+            let mut timings = Timings::open(&disk, "timings.jsonl".as_ref()).unwrap();
+            timings.step(step, 64, Duration::from_secs(seconds)).unwrap();
+        }
         let series = Series::gather(&disk, "".as_ref()).unwrap();
         assert_eq!(series.metrics["loss"], [(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0)]);
         assert_eq!(series.metrics["grad_norm"].len(), 3);

@@ -20,6 +20,7 @@ mod error;
 mod folder;
 
 pub use checkpoints::{Checkpoints, Keep, Loaded, MAX_FAILED_SAVES, Resume};
+pub(crate) use error::disk;
 pub use error::{Difference, Error};
 
 use crate::metrics::Mark;

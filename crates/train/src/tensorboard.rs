@@ -11,9 +11,9 @@
 //! `tensorflow/core/util/event.proto`, `tensorflow/core/framework/summary.proto` and
 //! `tensorflow/core/lib/io/record_writer.h` of TensorFlow 2.
 
-use crate::state::Error;
-use altclip_durable::{Error as DiskError, Vfs, VfsFile};
-use std::io::{self, Write as _};
+use crate::state::{Error, disk};
+use altclip_durable::{Vfs, VfsFile};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -144,11 +144,6 @@ fn masked_crc32c(bytes: &[u8]) -> u32 {
         }
     }
     (!crc).rotate_right(15).wrapping_add(0xa282_ead8)
-}
-
-fn disk(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_path_buf();
-    move |source| DiskError::Io { action, path, source }.into()
 }
 
 #[cfg(test)]

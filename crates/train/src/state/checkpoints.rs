@@ -1,7 +1,7 @@
 //! The checkpoints of a run: saved, kept, found again.
 
 use super::folder;
-use super::{Error, RunState, Tensor, TensorSlice};
+use super::{Error, RunState, Tensor, TensorSlice, disk};
 use altclip_durable::{Vfs, read, remove_all, replace, sweep};
 use altclip_report::{Code, Diagnose, Report};
 use std::collections::{BTreeMap, BTreeSet};
@@ -254,14 +254,15 @@ impl Checkpoints {
     }
 }
 
-/// The warning for a checkpoint that was not used.
+/// The warning for a checkpoint that was not used. What is lost comes first: a long path is cut.
 fn passed_over((step, error): &(u64, Error), used: u64) -> Report {
     let cause = error.report();
-    Report::new(Code::W6002, cause.area, cause.message)
+    let lost = step - used;
+    let message = format!("step {used} is used instead of step {step}: {lost} steps are lost");
+    Report::new(Code::W6002, cause.area, message)
         .place(cause.place.unwrap_or_default())
-        .got(format!("step {used}; {} steps are lost and will be done again", step - used))
-        .expected(format!("step {step}"))
-        .help("--resume exact refuses instead; a disk that damages files should be replaced")
+        .got(cause.message)
+        .help("they are done again; --resume exact refuses instead")
 }
 
 /// Makes a folder, and those around it, unless it is there; brings its name to the disk.
@@ -277,9 +278,4 @@ fn make_dir(vfs: &dyn Vfs, dir: &Path) -> Result<(), Error> {
         Err(error) => return Err(disk("create", dir)(error)),
     }
     vfs.sync_dir(parent).map_err(disk("sync", parent))
-}
-
-fn disk(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_path_buf();
-    move |source| altclip_durable::Error::Io { action, path, source }.into()
 }

@@ -1,7 +1,8 @@
 //! What can be wrong with the files of a run.
 
 use altclip_report::{Code, Diagnose, Report, quote};
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 const AREA: &str = "training";
 
@@ -111,6 +112,12 @@ impl Error {
     pub(crate) fn is_out_of_memory(&self) -> bool {
         matches!(self, Self::Tensors(altclip_checkpoint::Error::Memory { .. }))
     }
+}
+
+/// What turns an error of the file system into one of ours.
+pub(crate) fn disk(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_path_buf();
+    move |source| altclip_durable::Error::Io { action, path, source }.into()
 }
 
 impl Diagnose for Error {
