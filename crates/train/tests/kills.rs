@@ -2,7 +2,7 @@
 //!
 //! This test program runs itself as the child; 8 kills by default, 200 with `ALTCLIP_TORTURE=full`.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use altclip_durable::{Lock, RealFs};
 use altclip_train::metrics::{Log, StepRecord};
