@@ -20,8 +20,9 @@ const CHILD: &str = "ALTCLIP_TEST_KILL_CHILD";
 /// A run in small: weights that depend on all steps before, a log, a checkpoint every 3 steps.
 fn run(out: &Path, steps: u64, say: bool) {
     let vfs = Arc::new(RealFs);
-    let mut checkpoints = Checkpoints::open(vfs.clone(), out, Keep { last: 2 }).unwrap();
+    std::fs::create_dir_all(out).unwrap();
     let _lock = Lock::acquire(&out.join("lock"), "the child").unwrap();
+    let mut checkpoints = Checkpoints::open(vfs.clone(), out, Keep { last: 2 }).unwrap();
     let path = out.join("metrics.jsonl");
     let (mut state, mut weights, mut log) = match checkpoints.load(Resume::Exact).unwrap() {
         Some(mut loaded) => {

@@ -59,7 +59,9 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Opens or makes the folder of a run and removes what an interrupted save left.
+    /// Opens or makes the folder of a run and removes what an interrupted save left. Whoever may
+    /// not be alone takes an [`altclip_durable::Lock`] first: the save of another process looks
+    /// like an interrupted one.
     ///
     /// # Errors
     /// [`Error::Disk`].
