@@ -98,7 +98,7 @@ codes! {
     E4201 7 "the input is not a readable regular file";
     E4202 3 "the picture file is over the size limit";
     E5003 3 "too many bad inputs";
-    E6001 6 "a checkpoint cannot be saved, or the disk has no room for two";
+    E6001 6 "a checkpoint cannot be saved, or the disk has no room for those of a run";
     W6002 0 "the newest checkpoint is damaged or gone; an older one is used";
     E6003 2 "the checkpoint belongs to another configuration or dataset";
     E6004 8 "a loss or gradient is not finite";
