@@ -114,6 +114,8 @@ codes! {
     E5021 3 "embeddings, index, languages or labels do not belong together";
     E5022 3 "an embedding is not finite or is zero";
     E6001 6 "a checkpoint cannot be saved, or the disk has no room for two";
+    E5003 3 "too many bad inputs";
+    E6001 6 "a checkpoint cannot be saved, or the disk has no room for those of a run";
     W6002 0 "the newest checkpoint is damaged or gone; an older one is used";
     E6003 2 "the checkpoint belongs to another configuration or dataset";
     E6004 8 "a loss or gradient is not finite";

@@ -21,6 +21,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub struct EventFile {
     path: PathBuf,
     file: Box<dyn VfsFile>,
+<<<<<<< HEAD
+=======
+    /// Length of the whole records.
+    bytes: u64,
+    /// Whether a write failed, so that half a record may follow them.
+    torn: bool,
+>>>>>>> wip-durable
 }
 
 impl EventFile {
@@ -38,8 +45,14 @@ impl EventFile {
         let (seconds, process) = (seconds(now), std::process::id());
         let path =
             dir.join(format!("events.out.tfevents.{seconds:.0}.altclip.{process}.{first_step}"));
+<<<<<<< HEAD
         let file = vfs.create(&path).map_err(disk("create", &path))?;
         let mut events = Self { path, file };
+=======
+        let mut file = vfs.append(&path).map_err(disk("create", &path))?;
+        file.set_len(0).map_err(disk("cut", &path))?;
+        let mut events = Self { path, file, bytes: 0, torn: false };
+>>>>>>> wip-durable
         let mut version = event(now, 0);
         text(&mut version, FILE_VERSION, b"brain.Event:2");
         events.record(&version)?;
@@ -55,7 +68,11 @@ impl EventFile {
     /// once, so that TensorBoard shows them while the run goes on.
     ///
     /// # Errors
+<<<<<<< HEAD
     /// [`Error::Disk`].
+=======
+    /// [`Error::Disk`]; then this step is missing and the file stays readable.
+>>>>>>> wip-durable
     pub fn scalars(
         &mut self,
         step: u64,
@@ -83,7 +100,18 @@ impl EventFile {
         bytes.extend_from_slice(&masked_crc32c(&length).to_le_bytes());
         bytes.extend_from_slice(contents);
         bytes.extend_from_slice(&masked_crc32c(contents).to_le_bytes());
+<<<<<<< HEAD
         self.file.write_all(&bytes).map_err(disk("write", &self.path))
+=======
+        if self.torn {
+            self.file.set_len(self.bytes).map_err(disk("cut", &self.path))?;
+        }
+        self.torn = true;
+        self.file.write_all(&bytes).map_err(disk("write", &self.path))?;
+        self.torn = false;
+        self.bytes += bytes.len() as u64;
+        Ok(())
+>>>>>>> wip-durable
     }
 }
 
@@ -172,4 +200,26 @@ mod tests {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(Some(hex.as_str()), include_str!("../tests/events.hex").lines().nth(1));
     }
+<<<<<<< HEAD
+=======
+
+    #[test]
+    fn a_full_disk_leaves_whole_records() {
+        let disk = SimFs::new().with_write_bytes(30);
+        let mut events = EventFile::create(&disk, "".as_ref(), 1, UNIX_EPOCH).unwrap();
+        let name = disk.list("".as_ref()).unwrap().remove(0);
+        let contents = || read(&disk, name.as_ref(), 4096).unwrap();
+        let begin = contents().len();
+        let mut scalar = |step| events.scalars(step, &[("train/loss", 1.0)], UNIX_EPOCH);
+        scalar(1).unwrap();
+        let whole = contents();
+        disk.set_free_space(10);
+        assert!(scalar(2).is_err());
+        disk.set_free_space(1000);
+        scalar(2).unwrap();
+        let after = contents();
+        assert_eq!(after[..whole.len()], whole);
+        assert_eq!(after.len() - whole.len(), whole.len() - begin);
+    }
+>>>>>>> wip-durable
 }
