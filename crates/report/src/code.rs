@@ -113,8 +113,6 @@ codes! {
     E5020 3 "not an array file of numpy that can be used";
     E5021 3 "embeddings, index, languages or labels do not belong together";
     E5022 3 "an embedding is not finite or is zero";
-    E6001 6 "a checkpoint cannot be saved, or the disk has no room for two";
-    E5003 3 "too many bad inputs";
     E6001 6 "a checkpoint cannot be saved, or the disk has no room for those of a run";
     W6002 0 "the newest checkpoint is damaged or gone; an older one is used";
     E6003 2 "the checkpoint belongs to another configuration or dataset";

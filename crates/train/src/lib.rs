@@ -38,9 +38,3 @@ pub use error::Error;
 
 /// What the functions of this crate return.
 pub type Result<T> = std::result::Result<T, Error>;
-pub mod metrics;
-pub mod progress;
-pub mod report;
-pub mod state;
-pub mod stop;
-pub mod tensorboard;

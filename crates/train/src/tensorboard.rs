@@ -21,13 +21,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub struct EventFile {
     path: PathBuf,
     file: Box<dyn VfsFile>,
-<<<<<<< HEAD
-=======
     /// Length of the whole records.
     bytes: u64,
     /// Whether a write failed, so that half a record may follow them.
     torn: bool,
->>>>>>> wip-durable
 }
 
 impl EventFile {
@@ -45,14 +42,9 @@ impl EventFile {
         let (seconds, process) = (seconds(now), std::process::id());
         let path =
             dir.join(format!("events.out.tfevents.{seconds:.0}.altclip.{process}.{first_step}"));
-<<<<<<< HEAD
-        let file = vfs.create(&path).map_err(disk("create", &path))?;
-        let mut events = Self { path, file };
-=======
         let mut file = vfs.append(&path).map_err(disk("create", &path))?;
         file.set_len(0).map_err(disk("cut", &path))?;
         let mut events = Self { path, file, bytes: 0, torn: false };
->>>>>>> wip-durable
         let mut version = event(now, 0);
         text(&mut version, FILE_VERSION, b"brain.Event:2");
         events.record(&version)?;
@@ -68,11 +60,7 @@ impl EventFile {
     /// once, so that TensorBoard shows them while the run goes on.
     ///
     /// # Errors
-<<<<<<< HEAD
-    /// [`Error::Disk`].
-=======
     /// [`Error::Disk`]; then this step is missing and the file stays readable.
->>>>>>> wip-durable
     pub fn scalars(
         &mut self,
         step: u64,
@@ -100,9 +88,6 @@ impl EventFile {
         bytes.extend_from_slice(&masked_crc32c(&length).to_le_bytes());
         bytes.extend_from_slice(contents);
         bytes.extend_from_slice(&masked_crc32c(contents).to_le_bytes());
-<<<<<<< HEAD
-        self.file.write_all(&bytes).map_err(disk("write", &self.path))
-=======
         if self.torn {
             self.file.set_len(self.bytes).map_err(disk("cut", &self.path))?;
         }
@@ -111,7 +96,6 @@ impl EventFile {
         self.torn = false;
         self.bytes += bytes.len() as u64;
         Ok(())
->>>>>>> wip-durable
     }
 }
 
@@ -200,8 +184,6 @@ mod tests {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(Some(hex.as_str()), include_str!("../tests/events.hex").lines().nth(1));
     }
-<<<<<<< HEAD
-=======
 
     #[test]
     fn a_full_disk_leaves_whole_records() {
@@ -221,5 +203,4 @@ mod tests {
         assert_eq!(after[..whole.len()], whole);
         assert_eq!(after.len() - whole.len(), whole.len() - begin);
     }
->>>>>>> wip-durable
 }

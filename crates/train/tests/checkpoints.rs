@@ -300,10 +300,6 @@ fn a_full_disk_is_said_before_the_first_step() {
     let values = values(1);
     let error = checkpoints.require_space(&slices(&values)).unwrap_err().report();
     assert_eq!((error.code, error.code.exit_status()), (Code::E6001, 6));
-<<<<<<< HEAD
-    disk.set_free_space(3 << 20);
-    checkpoints.require_space(&slices(&values)).unwrap();
-=======
     // Two that are kept and a third that is being written; one of each once two are there.
     disk.set_free_space(3 << 20);
     assert!(matches!(
@@ -315,7 +311,6 @@ fn a_full_disk_is_said_before_the_first_step() {
     let disk = prepared(2);
     disk.set_free_space(2 << 20);
     open(&disk, 2).unwrap().require_space(&slices(&values)).unwrap();
->>>>>>> wip-durable
 }
 
 #[test]

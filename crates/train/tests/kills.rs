@@ -2,11 +2,7 @@
 //!
 //! This test program runs itself as the child; 8 kills by default, 200 with `ALTCLIP_TORTURE=full`.
 #![cfg(unix)]
-<<<<<<< HEAD
-#![allow(clippy::unwrap_used)]
-=======
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
->>>>>>> wip-durable
 
 use altclip_durable::{Lock, RealFs};
 use altclip_train::metrics::{Log, StepRecord};
@@ -24,14 +20,9 @@ const CHILD: &str = "ALTCLIP_TEST_KILL_CHILD";
 /// A run in small: weights that depend on all steps before, a log, a checkpoint every 3 steps.
 fn run(out: &Path, steps: u64, say: bool) {
     let vfs = Arc::new(RealFs);
-<<<<<<< HEAD
-    let mut checkpoints = Checkpoints::open(vfs.clone(), out, Keep { last: 2 }).unwrap();
-    let _lock = Lock::acquire(&out.join("lock"), "the child").unwrap();
-=======
     std::fs::create_dir_all(out).unwrap();
     let _lock = Lock::acquire(&out.join("lock"), "the child").unwrap();
     let mut checkpoints = Checkpoints::open(vfs.clone(), out, Keep { last: 2 }).unwrap();
->>>>>>> wip-durable
     let path = out.join("metrics.jsonl");
     let (mut state, mut weights, mut log) = match checkpoints.load(Resume::Exact).unwrap() {
         Some(mut loaded) => {

@@ -25,7 +25,6 @@ const ELSEWHERE: &[(Code, &str)] = &[
     (Code::E5020, "arrays: tests/contract/retrieval.rs"),
     (Code::E5021, "arrays: tests/contract/retrieval.rs"),
     (Code::E5022, "arrays: tests/contract/retrieval.rs"),
-    (Code::E5003, "comes with data sets"),
     (Code::E6001, "needs a disk that fails: crates/train"),
     (Code::W6002, "needs a run: crates/train"),
     (Code::E6003, "needs a run: crates/train"),

@@ -59,13 +59,9 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-<<<<<<< HEAD
-    /// Opens or makes the folder of a run and removes what an interrupted save left.
-=======
     /// Opens or makes the folder of a run and removes what an interrupted save left. Whoever may
     /// not be alone takes an [`altclip_durable::Lock`] first: the save of another process looks
     /// like an interrupted one.
->>>>>>> wip-durable
     ///
     /// # Errors
     /// [`Error::Disk`].
@@ -85,24 +81,15 @@ impl Checkpoints {
         })
     }
 
-<<<<<<< HEAD
-    /// Refuses to begin where two checkpoints of these tensors have no room (one, where there is
-    /// one already).
-=======
     /// Refuses to begin where the checkpoints that will lie beside each other have no room: those
     /// that are kept and the one that is being written, less those that are there.
->>>>>>> wip-durable
     ///
     /// # Errors
     /// [`Error::Space`], [`Error::Disk`].
     pub fn require_space(&self, tensors: &[TensorSlice<'_>]) -> Result<(), Error> {
         let values: u64 = tensors.iter().map(|tensor| tensor.values.len() as u64).sum();
-<<<<<<< HEAD
-        let copies = if self.steps()?.is_empty() { 2 } else { 1 };
-=======
         let there = self.steps()?.len();
         let copies = (self.keep.last.max(1) + 1).saturating_sub(there).max(1) as u64;
->>>>>>> wip-durable
         let needed = copies * (4 * values + OVERHEAD_BYTES);
         let free =
             self.vfs.free_space(&self.out).map_err(disk("ask for the room of", &self.out))?;
