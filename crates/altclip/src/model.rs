@@ -38,11 +38,11 @@ pub struct LoadOptions {
     /// What the towers compute in. A packed model file has its own precision; f32, the default, then
     /// means that one.
     pub precision: Precision,
-    /// With int8: matrices that are kept in another format, by the names of their tensors, joined
-    /// with `+`. Empty: found by running the model on samples (see [`LoadOptions::calibration`]).
+    /// With bf16 and int8: how single matrices are kept, by the names of their tensors, joined with
+    /// `+`. Empty: found by running the model on samples (see [`LoadOptions::calibration`]).
     pub formats: Formats,
-    /// With int8: pictures that the model is tried on, to find which products bear 8 bits and how
-    /// far outliers are to be smoothed. Empty: pictures made by formula.
+    /// With bf16 and int8: pictures that the model is tried on, to make up for what rounding does on
+    /// average and to find which products bear 8 bits. Empty: pictures made by formula.
     pub calibration: Vec<PathBuf>,
     /// The folder where packed weights of model folders are kept, for precisions other than f32.
     pub cache: Option<PathBuf>,

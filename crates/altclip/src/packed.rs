@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Raised when the same folder would be packed to other bytes.
-const PACKING: &str = "altclip packing 2";
+const PACKING: &str = "altclip packing 3";
 /// Settings files beside those of the tokenizer.
 const SETTINGS: [&str; 2] = ["config.json", "preprocessor_config.json"];
 
@@ -50,10 +50,9 @@ impl Parts {
         let opened = Opened::open(checkpoint, &config, options.allow_extra_keys)?;
         let tokenizer = Tokenizer::from_dir(dir)?;
         let formats = match options.precision {
-            Precision::Int8 if options.formats.is_empty() => {
-                calibrated(dir, &opened, &tokenizer, options)?
-            }
-            _ => formats(options),
+            Precision::F32 => Formats::new(),
+            _ if options.formats.is_empty() => calibrated(dir, &opened, &tokenizer, options)?,
+            _ => options.formats.clone(),
         };
         Ok(Self { opened: opened.with_formats(formats), tokenizer })
     }
@@ -99,9 +98,9 @@ impl Parts {
 }
 
 /// Pictures made by formula that a model is tried on.
-const PICTURES: usize = 4;
+const PICTURES: std::ops::Range<u32> = 0..4;
 
-/// Runs the model on samples, and finds which products do not bear 8 bits.
+/// Runs the model on samples, and finds how each matrix is best kept.
 fn calibrated(
     dir: &Path,
     opened: &Opened,
@@ -119,7 +118,7 @@ fn calibrated(
                 Ok(altclip_image::decode(&bytes, &options.decode)?)
             };
             let pictures = match options.calibration.as_slice() {
-                [] => samples::pictures(PICTURES)?,
+                [] => samples::pictures(PICTURES),
                 paths => paths.iter().map(open).collect::<Result<Vec<_>>>()?,
             };
             samples::pixels(&pictures, &crate::preprocessor(dir)?)?
@@ -129,11 +128,11 @@ fn calibrated(
     let total = opened.matrices() as u64;
     let done = AtomicU64::new(0);
     let backend = CpuBackend::new(options.threads);
-    let findings = opened.calibrate(&backend, &samples, &|| {
+    let findings = opened.calibrate(&backend, options.precision, &samples, &|| {
         let done = 1 + done.fetch_add(1, Ordering::Relaxed);
         options.observer.tell(&Event::Progress { stage: "calibrating", done, total });
     })?;
-    Ok(altclip_models::calibrate::formats(&findings))
+    Ok(altclip_models::calibrate::formats(findings))
 }
 
 /// Removes what killed processes left in a cache folder: parts that nobody wrote to for a day.
@@ -146,13 +145,6 @@ fn sweep(cache: &Path) {
     for entry in std::fs::read_dir(cache).into_iter().flatten().flatten().filter(is_old) {
         // Whoever comes next tries again.
         let _ = std::fs::remove_file(entry.path());
-    }
-}
-
-fn formats(options: &LoadOptions) -> Formats {
-    match options.precision {
-        Precision::Int8 => options.formats.clone(),
-        _ => Default::default(),
     }
 }
 
@@ -195,7 +187,7 @@ fn fingerprint(dir: &Path, options: &LoadOptions) -> Result<String> {
     for path in &options.calibration {
         identity.add_text(&path.to_string_lossy());
     }
-    for (joined, format) in &formats(options) {
+    for (joined, format) in &options.formats {
         identity.add_text(joined);
         identity.add_text(&format!("{format:?}"));
     }
@@ -296,11 +288,13 @@ fn matrix<'w>(backend: &CpuBackend, weight: &'w Recorded) -> Option<MatrixToWrit
         scales: &[],
         sums: &[],
         smoothing: None,
+        correction: None,
     };
     Some(match backend.packed(&weight.weight) {
         None => plain,
         Some(Packed::Bf16(packed)) => {
-            MatrixToWrite { format: MatrixFormat::Bf16, bytes: packed.bytes().as_slice(), ..plain }
+            let (bytes, correction) = (packed.bytes().as_slice(), packed.correction());
+            MatrixToWrite { format: MatrixFormat::Bf16, bytes, correction, ..plain }
         }
         Some(Packed::Int8(packed)) => MatrixToWrite {
             format: MatrixFormat::Int8,
@@ -308,6 +302,7 @@ fn matrix<'w>(backend: &CpuBackend, weight: &'w Recorded) -> Option<MatrixToWrit
             scales: packed.scales(),
             sums: packed.sums(),
             smoothing: packed.smoothing().map(|factors| &**factors),
+            correction: packed.correction(),
             ..plain
         },
     })

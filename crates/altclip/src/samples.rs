@@ -3,6 +3,7 @@
 
 use crate::Result;
 use altclip_image::{Preprocessor, Rgb};
+use std::ops::Range;
 
 /// Sentences as captions and queries are, long and short.
 pub const SENTENCES: [&str; 24] = [
@@ -32,11 +33,36 @@ pub const SENTENCES: [&str; 24] = [
     "12:30 — menu: €4.50, 50% off!",
 ];
 
-/// Pictures of smooth shades, edges and noise: `count` of them, always the same.
-///
-/// # Errors
-/// None; the type is that of making a picture from bytes.
-pub fn pictures(count: usize) -> Result<Vec<Rgb>> {
+/// Others of the same kinds, for measuring what was set up on [`SENTENCES`].
+pub const OTHER_SENTENCES: [&str; 24] = [
+    "a bowl of fresh fruit on a kitchen counter",
+    "three people hiking up a rocky mountain trail at dawn",
+    "A black and white photograph of a crowded train station in the nineteen forties, with steam rising from the locomotives.",
+    "green apple",
+    "the harbour of Sydney seen from a ferry on a cloudy morning",
+    "一只狗",
+    "老人坐在公园的长椅上看报纸，身边有几只鸽子",
+    "蓝色的自行车靠在墙上",
+    "清晨的山谷",
+    "犬が公園を走っている",
+    "雪の富士山",
+    "바닷가에서 책을 읽는 여자",
+    "белая лодка на спокойном озере",
+    "Дети играют в снежки во дворе",
+    "una montaña cubierta de nieve",
+    "deux enfants jouent dans le jardin",
+    "eine alte Brücke über den Fluss im Herbst",
+    "una bicicletta rossa davanti a un negozio",
+    "قطة تنام على السرير",
+    "एक बच्चा फुटबॉल खेल रहा है",
+    "รถไฟสีแดง",
+    "một con mèo đen trên mái nhà",
+    "Tokyo, 2019: neon signs (rain)",
+    "50 km/h — slow down! school zone",
+];
+
+/// Pictures of smooth shades, edges and noise: those of these numbers, always the same.
+pub fn pictures(numbers: Range<u32>) -> Vec<Rgb> {
     const SIDE: u32 = 256;
     let hash = |mut x: u32| {
         x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
@@ -54,9 +80,10 @@ pub fn pictures(count: usize) -> Result<Vec<Rgb>> {
     };
     let picture = |picture| {
         let values = (0..3 * SIDE * SIDE).map(|i| pixel(picture, i / 3, i % 3));
-        Ok(Rgb::from_raw(SIDE, SIDE, values.collect())?)
+        Rgb::from_raw(SIDE, SIDE, values.collect()).ok()
     };
-    (0..count as u32).map(picture).collect()
+    // All have three values a pixel, so none is left out.
+    numbers.filter_map(picture).collect()
 }
 
 /// Pixel values of all pictures, one after the other.

@@ -111,6 +111,8 @@ pub struct MatrixToWrite<'a> {
     pub sums: &'a [i32],
     /// Factors of the inputs.
     pub smoothing: Option<&'a [f32]>,
+    /// What is to be added to the products, one value a row.
+    pub correction: Option<&'a [f32]>,
 }
 
 /// All that goes into a packed model file.
@@ -213,9 +215,12 @@ fn in_order<'a>(
             rest.push(tensor("scales", Dtype::F32, matrix.scales.len(), scales));
             rest.push(tensor("sums", Dtype::I32, matrix.sums.len(), TensorData::Bytes(sums)));
         }
-        if let Some(factors) = matrix.smoothing {
-            let data = TensorData::F32(factors);
-            rest.push(tensor("smoothing", Dtype::F32, factors.len(), data));
+        for (suffix, values) in
+            [("smoothing", matrix.smoothing), ("correction", matrix.correction)]
+        {
+            if let Some(values) = values {
+                rest.push(tensor(suffix, Dtype::F32, values.len(), TensorData::F32(values)));
+            }
         }
     }
     rest.sort_by(|a, b| b.dtype.bits().cmp(&a.dtype.bits()).then_with(|| a.name.cmp(&b.name)));

@@ -105,7 +105,8 @@ pub(crate) fn read(map: &Mapped) -> Result<Found, Error> {
             && (matrix.format != MatrixFormat::Int8
                 || (is("scales", Dtype::F32, per_row) && is("sums", Dtype::I32, per_row)))
             && (kind("smoothing").is_none()
-                || is("smoothing", Dtype::F32, matrix.k.checked_mul(4)));
+                || is("smoothing", Dtype::F32, matrix.k.checked_mul(4)))
+            && (kind("correction").is_none() || is("correction", Dtype::F32, per_row));
         if !sound {
             return Err(fault("a matrix lacks a part, or has one of another size", joined));
         }
@@ -327,6 +328,8 @@ pub struct PackedMatrix {
     pub sums: Vec<i32>,
     /// `k` factors of the inputs.
     pub smoothing: Option<Vec<f32>>,
+    /// `n` values to be added to the products.
+    pub correction: Option<Vec<f32>>,
 }
 
 impl Checkpoint {
@@ -363,10 +366,10 @@ impl Checkpoint {
             let bytes = source.map.piece(range)?;
             Ok(Some(bytes.as_chunks::<4>().0.to_vec()))
         };
-        let floats = |suffix: &str| -> Result<Option<Vec<f32>>, Error> {
+        let floats = |suffix: &str, allowed: fn(f32) -> bool| -> Result<Option<Vec<f32>>, Error> {
             let Some(words) = words(suffix)? else { return Ok(None) };
             let floats: Vec<f32> = words.into_iter().map(f32::from_le_bytes).collect();
-            match floats.iter().position(|factor| !factor.is_finite() || *factor <= 0.0) {
+            match floats.iter().position(|&float| !float.is_finite() || !allowed(float)) {
                 None => Ok(Some(floats)),
                 Some(first) => Err(Error::NotFinite {
                     name: format!("{joined}.{suffix}"),
@@ -383,9 +386,10 @@ impl Checkpoint {
             n: matrix.n,
             k: matrix.k,
             bytes: Stored { map: Arc::clone(&source.map), range },
-            scales: floats("scales")?.unwrap_or_default(),
+            scales: floats("scales", |scale| scale > 0.0)?.unwrap_or_default(),
             sums: words("sums")?.unwrap_or_default().into_iter().map(i32::from_le_bytes).collect(),
-            smoothing: floats("smoothing")?,
+            smoothing: floats("smoothing", |factor| factor > 0.0)?,
+            correction: floats("correction", |_| true)?,
         }))
     }
 

@@ -224,10 +224,10 @@ fn product_reduced<'a>(
         Ok::<(), std::convert::Infallible>(())
     };
     let bf16: Vec<_> = (0..if eight_bits { 0 } else { copies })
-        .filter_map(|_| PackedBf16::with_rows(pool, n, k, &fill).ok())
+        .filter_map(|_| PackedBf16::with_rows(pool, n, k, None, &fill).ok())
         .collect();
     let i8: Vec<_> = (0..if eight_bits { copies } else { 0 })
-        .filter_map(|_| PackedI8::with_rows(pool, n, k, None, &fill).ok())
+        .filter_map(|_| PackedI8::with_rows(pool, n, k, None, None, &fill).ok())
         .collect();
     let (x, bias) = (values(m * k), values(n));
     let mut tiles = vec![0; tiles_bytes(m, k)];

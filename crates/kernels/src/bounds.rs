@@ -437,8 +437,8 @@ fn products_in_reduced_precision() {
                 out.copy_from_slice(&weight[rows.start * k..rows.end * k]);
                 Ok::<(), Infallible>(())
             };
-            let bf16 = PackedBf16::with_rows(&pool, n, k, &fill).unwrap();
-            let i8 = PackedI8::with_rows(&pool, n, k, None, &fill).unwrap();
+            let bf16 = PackedBf16::with_rows(&pool, n, k, None, &fill).unwrap();
+            let i8 = PackedI8::with_rows(&pool, n, k, None, None, &fill).unwrap();
             let run =
                 |kernels: &Kernels, pool: &Pool, place: Place, operands: ReducedWeight<'_>| {
                     let (bias, residual) = (place.put(&bias), place.put(&residual));

@@ -254,13 +254,16 @@ impl Source for Files {
         let Some(matrix) = self.checkpoint.packed_matrix(joined)? else { return Ok(None) };
         let (n, k) = (matrix.n, matrix.k);
         let bytes = WeightBytes::Shared(Arc::new(matrix.bytes));
+        let correction = matrix.correction.map(Arc::from);
         let packed = match matrix.format {
             MatrixFormat::Int8 => {
                 let smoothing = matrix.smoothing.map(Arc::from);
                 let (scales, sums) = (&matrix.scales, &matrix.sums);
-                PackedI8::from_bytes(n, k, bytes, scales, sums, smoothing).map(Packed::Int8)
+                PackedI8::from_bytes(n, k, bytes, scales, sums, smoothing)
+                    .map(|packed| Packed::Int8(packed.with_correction(correction)))
             }
-            _ => PackedBf16::from_bytes(n, k, bytes).map(Packed::Bf16),
+            _ => PackedBf16::from_bytes(n, k, bytes)
+                .map(|packed| Packed::Bf16(packed.with_correction(correction))),
         };
         match packed {
             Ok(packed) => Ok(Some(packed)),

@@ -69,9 +69,24 @@ pub enum Format {
     /// `f32`.
     F32,
     /// `bf16`.
-    Bf16,
-    /// 8 bits; with factors of the inputs that move outliers into the weight.
-    Int8(Option<Arc<[f32]>>),
+    Bf16 {
+        /// Mean of the inputs, for what rounding does to all of them alike.
+        mean: Option<Arc<[f32]>>,
+    },
+    /// 8 bits.
+    Int8 {
+        /// Factors of the inputs that move outliers into the weight.
+        smoothing: Option<Arc<[f32]>>,
+        /// As for `Bf16`.
+        mean: Option<Arc<[f32]>>,
+    },
+}
+
+impl Format {
+    /// `bf16` without anything known of the inputs.
+    pub const BF16: Self = Self::Bf16 { mean: None };
+    /// 8 bits likewise.
+    pub const INT8: Self = Self::Int8 { smoothing: None, mean: None };
 }
 
 /// A matrix in the layout of the kernels, the same on every processor.

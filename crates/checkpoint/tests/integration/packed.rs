@@ -30,6 +30,7 @@ fn write(path: &Path, panels: usize, table_rows: usize) -> Given {
         scales: &[],
         sums: &[],
         smoothing: None,
+        correction: None,
     };
     let tensor = |name: &str, dtype, shape: &[usize], data| TensorToWrite {
         name: name.into(),
@@ -45,6 +46,7 @@ fn write(path: &Path, panels: usize, table_rows: usize) -> Given {
                 scales: &[1.0, 2.0, 3.0, 4.0],
                 sums: &[-1, 2, -3, 4],
                 smoothing: Some(&[0.5, 2.0, 1.0]),
+                correction: Some(&[0.0, -1.0, 0.25, 7.0]),
                 ..matrix(&["a.key.weight", "a.value.weight"], &[2, 3], MatrixFormat::Int8)
             },
             matrix(&["conv.weight"], &[2, 3, 2, 2], MatrixFormat::Bf16),
@@ -84,7 +86,11 @@ fn read_all(path: &Path) -> Result<Vec<Vec<u8>>, Error> {
         if let Some(matrix) = checkpoint.packed_matrix(joined)? {
             found.push(matrix.bytes.as_ref().to_vec());
             found.push(
-                format!("{:?} {:?} {:?}", matrix.scales, matrix.sums, matrix.smoothing).into(),
+                format!(
+                    "{:?} {:?} {:?} {:?}",
+                    matrix.scales, matrix.sums, matrix.smoothing, matrix.correction
+                )
+                .into(),
             );
         }
     }
@@ -129,6 +135,7 @@ fn what_is_written_is_read_back() {
     assert_eq!(matrix.scales, [1.0, 2.0, 3.0, 4.0]);
     assert_eq!(matrix.sums, [-1, 2, -3, 4]);
     assert_eq!(matrix.smoothing.as_deref(), Some(&[0.5, 2.0, 1.0][..]));
+    assert_eq!(matrix.correction.as_deref(), Some(&[0.0, -1.0, 0.25, 7.0][..]));
     let conv = checkpoint.packed_matrix("conv.weight").unwrap().unwrap();
     assert_eq!((conv.n, conv.k, conv.scales.len()), (2, 12, 0));
     assert!(checkpoint.packed_matrix("plain.weight").unwrap().is_none());

@@ -80,7 +80,8 @@ pub(super) fn compare(
     let mut model = Model::load(dir, options).map_err(reports)?;
     let pictures = match (images, model.opened().config().vision) {
         (_, None) => Vec::new(),
-        (None, Some(_)) => samples::pictures(8).map_err(reports)?,
+        // Others than those that the precisions were set up on.
+        (None, Some(_)) => samples::pictures(100..108),
         (Some(path), Some(_)) => decodable(&model, path),
     };
     let exact = embed(&model, &pictures).map_err(reports)?;
@@ -122,7 +123,7 @@ struct Both {
 
 fn embed(model: &Model, pictures: &[Rgb]) -> Result<Both, altclip::Error> {
     let image = (!pictures.is_empty()).then(|| model.encode_image(pictures)).transpose()?;
-    Ok(Both { text: model.encode_text(&samples::SENTENCES)?, image })
+    Ok(Both { text: model.encode_text(&samples::OTHER_SENTENCES)?, image })
 }
 
 fn largest(row: &[f32]) -> usize {

@@ -1,4 +1,12 @@
 //! Weights in panels of 32 columns.
+//!
+//! Rounding a weight moves its products by `(w - ŵ) · x`. Inputs of a layer have much in common, so a
+//! large part of that is the same for every input: `(w - ŵ) · mean x`. Where the mean is known, that
+//! part is kept as the weight's *correction*, one value a row, which is added to its products like a
+//! bias.
+//!
+//! # Source
+//! Nagel et al., arXiv 1906.04721, section 4.2.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -40,22 +48,30 @@ pub struct PackedBf16 {
     n: usize,
     k: usize,
     bytes: WeightBytes,
+    correction: Option<Arc<[f32]>>,
 }
 
 impl PackedBf16 {
     /// Rounds and packs a weight [`n`, `k`] that `fill` gives in pieces, on the threads of `pool`.
+    /// `mean` is the mean of its inputs, `k` values, if it is known.
     ///
     /// # Errors
     /// The first error of `fill`.
+    ///
+    /// # Panics
+    /// Panics if `mean` has not `k` values.
     pub fn with_rows<E: Send>(
         pool: &Pool,
         n: usize,
         k: usize,
+        mean: Option<&[f32]>,
         fill: FillRows<'_, E>,
     ) -> Result<PackedBf16, E> {
+        assert!(mean.is_none_or(|mean| mean.len() == k));
         let mut bytes = Aligned::zeros(Self::bytes_of(n, k));
+        let correction = Mutex::new(vec![0.0; if mean.is_some() { n } else { 0 }]);
         let panel_len = Self::steps_of(k) * PANEL_STEP_BYTES;
-        for_panels(pool, (n, k, PANEL_COLS), panel_len, &mut bytes, fill, &|_, rows, panel| {
+        for_panels(pool, (n, k, PANEL_COLS), panel_len, &mut bytes, fill, &|first, rows, panel| {
             for (column, row) in rows.chunks_exact(k.max(1)).enumerate() {
                 for (at, pair) in row.chunks(2).enumerate() {
                     let place = place(at) + column * 4;
@@ -64,9 +80,20 @@ impl PackedBf16 {
                         panel[place + 2 * half..][..2].copy_from_slice(&bits);
                     }
                 }
+                if let Some(mean) = mean {
+                    let lost = |&w: &f32| {
+                        f64::from(w) - f64::from(f32::from_bits(u32::from(round_to_bf16(w)) << 16))
+                    };
+                    let sum = row.iter().map(lost).zip(mean).map(|(lost, &x)| lost * f64::from(x));
+                    let mut correction = correction.lock().unwrap_or_else(PoisonError::into_inner);
+                    correction[first + column] = sum.sum::<f64>() as f32;
+                }
             }
         })?;
-        Ok(PackedBf16 { n, k, bytes: WeightBytes::Owned(Arc::new(bytes)) })
+        let bytes = WeightBytes::Owned(Arc::new(bytes));
+        let correction = correction.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let packed = PackedBf16 { n, k, bytes, correction: None };
+        Ok(packed.with_correction(mean.map(|_| correction.into())))
     }
 
     /// A weight packed before.
@@ -78,7 +105,23 @@ impl PackedBf16 {
         if bytes.as_slice().len() != expected {
             return Err(expected);
         }
-        Ok(PackedBf16 { n, k, bytes })
+        Ok(PackedBf16 { n, k, bytes, correction: None })
+    }
+
+    /// The same with a correction taken before, one value a row.
+    ///
+    /// # Panics
+    /// Panics if it has not `n` values.
+    #[must_use]
+    pub fn with_correction(mut self, correction: Option<Arc<[f32]>>) -> Self {
+        assert!(correction.as_ref().is_none_or(|correction| correction.len() == self.n));
+        self.correction = correction;
+        self
+    }
+
+    /// What is to be added to every product, if anything.
+    pub fn correction(&self) -> Option<&[f32]> {
+        self.correction.as_deref()
     }
 
     /// Rows of the weight: columns of the product.
@@ -117,6 +160,7 @@ pub struct PackedI8 {
     /// `Σ_k q`, padded likewise.
     pub(crate) sums: Vec<i32>,
     smoothing: Option<Arc<[f32]>>,
+    correction: Option<Arc<[f32]>>,
 }
 
 /// What one column of a [`PackedI8`] is packed with.
@@ -124,6 +168,7 @@ pub struct PackedI8 {
 struct Column {
     scale: f32,
     sum: i32,
+    correction: f32,
 }
 
 impl PackedI8 {
@@ -131,13 +176,13 @@ impl PackedI8 {
     ///
     /// With `smoothing`, `k` positive factors, the inputs are to be multiplied by them before they
     /// are quantised, and the weight is divided by them here: outliers of the inputs go into the
-    /// weight, whose scale is per column.
+    /// weight, whose scale is per column. `mean` is the mean of the inputs before that, if it is known.
     ///
     /// # Errors
     /// The first error of `fill`.
     ///
     /// # Panics
-    /// Panics if `smoothing` has not `k` factors.
+    /// Panics if `smoothing` or `mean` has not `k` values.
     ///
     /// # Source
     /// Xiao et al., SmoothQuant, arXiv 2211.10438, equation 3.
@@ -146,9 +191,18 @@ impl PackedI8 {
         n: usize,
         k: usize,
         smoothing: Option<Arc<[f32]>>,
+        mean: Option<&[f32]>,
         fill: FillRows<'_, E>,
     ) -> Result<PackedI8, E> {
         assert!(smoothing.as_ref().is_none_or(|factors| factors.len() == k));
+        assert!(mean.is_none_or(|mean| mean.len() == k));
+        // As the rounded weight sees it.
+        let mean: Option<Vec<f64>> = mean.map(|mean| match &smoothing {
+            None => mean.iter().map(|&x| f64::from(x)).collect(),
+            Some(factors) => {
+                mean.iter().zip(&**factors).map(|(&x, &s)| f64::from(x) * f64::from(s)).collect()
+            }
+        });
         let mut bytes = Aligned::zeros(Self::bytes_of(n, k));
         let panel_len = Self::steps_of(k) * PANEL_STEP_BYTES;
         let padded = n.next_multiple_of(PANEL_COLS);
@@ -165,7 +219,7 @@ impl PackedI8 {
                     if let Some(factors) = factors {
                         row.iter_mut().zip(factors).for_each(|(w, factor)| *w /= factor);
                     }
-                    let quantised = quantise_column(row, column, panel);
+                    let quantised = quantise_column(row, mean.as_deref(), column, panel);
                     let mut columns = columns.lock().unwrap_or_else(PoisonError::into_inner);
                     columns[first + column] = quantised;
                 }
@@ -173,7 +227,9 @@ impl PackedI8 {
         )?;
         let columns = columns.into_inner().unwrap_or_else(PoisonError::into_inner);
         let (scales, sums) = columns.iter().map(|column| (column.scale, column.sum)).unzip();
-        Ok(PackedI8 { n, k, bytes: WeightBytes::Owned(Arc::new(bytes)), scales, sums, smoothing })
+        let correction = mean.map(|_| columns[..n].iter().map(|column| column.correction).collect());
+        let bytes = WeightBytes::Owned(Arc::new(bytes));
+        Ok(PackedI8 { n, k, bytes, scales, sums, smoothing, correction })
     }
 
     /// A weight packed before: its bytes, the scale of each row, and the smoothing. The sums of
@@ -202,7 +258,23 @@ impl PackedI8 {
         let (mut scales, mut sums) = (scales.to_vec(), sums.to_vec());
         scales.resize(padded, 0.0);
         sums.resize(padded, 0);
-        Ok(PackedI8 { n, k, bytes, scales, sums, smoothing })
+        Ok(PackedI8 { n, k, bytes, scales, sums, smoothing, correction: None })
+    }
+
+    /// As [`PackedBf16::with_correction`].
+    ///
+    /// # Panics
+    /// Panics if it has not `n` values.
+    #[must_use]
+    pub fn with_correction(mut self, correction: Option<Arc<[f32]>>) -> Self {
+        assert!(correction.as_ref().is_none_or(|correction| correction.len() == self.n));
+        self.correction = correction;
+        self
+    }
+
+    /// What is to be added to every product, if anything.
+    pub fn correction(&self) -> Option<&[f32]> {
+        self.correction.as_deref()
     }
 
     /// Rows of the weight: columns of the product.
@@ -249,18 +321,22 @@ fn place(group: usize) -> usize {
     group * PANEL_COLS * 4
 }
 
-/// Writes one column of a panel in 8 bits.
-fn quantise_column(row: &[f32], column: usize, panel: &mut [u8]) -> Column {
+/// Writes one column of a panel in 8 bits. `mean` is that of the inputs.
+fn quantise_column(row: &[f32], mean: Option<&[f64]>, column: usize, panel: &mut [u8]) -> Column {
     let largest = row.iter().fold(0.0f32, |largest, w| largest.max(w.abs()));
     let scale = if largest > 0.0 { largest / 127.0 } else { 1.0 };
-    let mut sum = 0;
+    let (mut sum, mut correction) = (0, 0.0);
     for (group, values) in row.chunks(4).enumerate() {
         let at = place(group) + column * 4;
-        for (byte, &w) in panel[at..at + 4].iter_mut().zip(values) {
+        for (within, (byte, &w)) in panel[at..at + 4].iter_mut().zip(values).enumerate() {
             let q = (w / scale).round_ties_even().clamp(-127.0, 127.0) as i8;
             sum += i32::from(q);
             *byte = q.cast_unsigned();
+            if let Some(mean) = mean {
+                let lost = f64::from(w) - f64::from(scale) * f64::from(q);
+                correction += lost * mean[4 * group + within];
+            }
         }
     }
-    Column { scale, sum }
+    Column { scale, sum, correction: correction as f32 }
 }

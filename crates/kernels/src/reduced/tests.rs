@@ -15,7 +15,7 @@ fn bf16(x: &[f32]) -> Vec<f32> {
 }
 
 fn pack_bf16(pool: &Pool, w: &[f32], n: usize, k: usize) -> PackedBf16 {
-    let packed = PackedBf16::with_rows(pool, n, k, &|rows, out: &mut [f32]| {
+    let packed = PackedBf16::with_rows(pool, n, k, None, &|rows, out: &mut [f32]| {
         out.copy_from_slice(&w[rows.start * k..rows.end * k]);
         Ok::<(), Infallible>(())
     });
@@ -24,7 +24,7 @@ fn pack_bf16(pool: &Pool, w: &[f32], n: usize, k: usize) -> PackedBf16 {
 
 fn pack_i8(pool: &Pool, w: &[f32], n: usize, k: usize, smoothing: Option<&[f32]>) -> PackedI8 {
     let smoothing = smoothing.map(std::sync::Arc::from);
-    let packed = PackedI8::with_rows(pool, n, k, smoothing, &|rows, out: &mut [f32]| {
+    let packed = PackedI8::with_rows(pool, n, k, smoothing, None, &|rows, out: &mut [f32]| {
         out.copy_from_slice(&w[rows.start * k..rows.end * k]);
         Ok::<(), Infallible>(())
     });

@@ -53,6 +53,15 @@ impl CpuBackend {
         compact: bool,
     ) -> Result<(Tensor, Option<Tensor>)> {
         let (rows, cols) = (x.rows(), x.cols());
+        let correction = match weight {
+            Packed::Bf16(weight) => weight.correction(),
+            Packed::Int8(weight) => weight.correction(),
+        };
+        let corrected: Option<Vec<f32>> = correction.zip(extras.bias).map(|(correction, bias)| {
+            correction.iter().zip(bias).map(|(correction, bias)| correction + bias).collect()
+        });
+        let bias = corrected.as_deref().or(correction).or(extras.bias);
+        let extras = &Extras { bias, ..*extras };
         match (weight, self.source("linear", "x", x)?) {
             (Packed::Bf16(weight), Source::Tiles(tiles)) => {
                 self.product(ReducedWeight::Bf16(tiles, weight), [rows, n], extras, compact)

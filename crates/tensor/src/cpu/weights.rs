@@ -105,15 +105,17 @@ impl Preparation<'_> {
         let fill = |rows, out: &mut [f32]| source.read_rows(rows, out);
         let own = match (self.precision, kind) {
             (Precision::F32, _) => Format::F32,
-            (Precision::Int8, WeightKind::Matrix) => Format::Int8(None),
-            (Precision::Bf16 | Precision::Int8, _) => Format::Bf16,
+            (Precision::Int8, WeightKind::Matrix) => Format::INT8,
+            (Precision::Bf16 | Precision::Int8, _) => Format::BF16,
         };
         let form = match source.format().unwrap_or(own) {
             Format::F32 => PackedF32::with_rows(self.pool, self.isa, n, k, &fill).map(Form::F32),
-            Format::Bf16 => PackedBf16::with_rows(self.pool, n, k, &fill)
+            Format::Bf16 { mean } => PackedBf16::with_rows(self.pool, n, k, mean.as_deref(), &fill)
                 .map(|packed| Form::Reduced(Packed::Bf16(packed))),
-            Format::Int8(smoothing) => PackedI8::with_rows(self.pool, n, k, smoothing, &fill)
-                .map(|packed| Form::Reduced(Packed::Int8(packed))),
+            Format::Int8 { smoothing, mean } => {
+                PackedI8::with_rows(self.pool, n, k, smoothing, mean.as_deref(), &fill)
+                    .map(|packed| Form::Reduced(Packed::Int8(packed)))
+            }
         };
         form.map(Matrix::from).map_err(Error::Source)
     }
