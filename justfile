@@ -58,6 +58,7 @@ full-size pictures=(env("ALTCLIP_TEST_DATA", "build/demo") + "/pictures"):
 # Random pictures and texts in numbers that CI has no time for
 long:
     cargo run --release -p altclip-tokenizer --example differential -- 1000000
+    ALTCLIP_SAME_BITS=1000 cargo test --release -p altclip --test parity same_bits
     ALTCLIP_ASPECT_CASES=10000 ALTCLIP_MUTATIONS=250 cargo test --release -p altclip-image
 
 # Kernels against the machine's peak

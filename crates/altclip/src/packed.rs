@@ -79,7 +79,6 @@ impl Parts {
             Err(error) => warn(options, &path, &error.report(), again),
         }
         let parts = Self::of_folder(dir, options)?;
-        sweep(cache);
         let made = std::fs::create_dir_all(cache)
             .map_err(|source| altclip_checkpoint::Error::Write { path: cache.to_owned(), source })
             .map_err(Error::from)
@@ -133,19 +132,6 @@ fn calibrated(
         options.observer.tell(&Event::Progress { stage: "calibrating", done, total });
     })?;
     Ok(altclip_models::calibrate::formats(findings))
-}
-
-/// Removes what killed processes left in a cache folder: parts that nobody wrote to for a day.
-fn sweep(cache: &Path) {
-    let is_old = |entry: &std::fs::DirEntry| {
-        let part = entry.file_name().to_string_lossy().ends_with(".altclip.part");
-        let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
-        part && age.is_some_and(|age| age.as_secs() > 24 * 60 * 60)
-    };
-    for entry in std::fs::read_dir(cache).into_iter().flatten().flatten().filter(is_old) {
-        // Whoever comes next tries again.
-        let _ = std::fs::remove_file(entry.path());
-    }
 }
 
 fn holds(opened: &Opened, fingerprint: &str, options: &LoadOptions) -> bool {

@@ -215,8 +215,7 @@ fn in_order<'a>(
             rest.push(tensor("scales", Dtype::F32, matrix.scales.len(), scales));
             rest.push(tensor("sums", Dtype::I32, matrix.sums.len(), TensorData::Bytes(sums)));
         }
-        for (suffix, values) in
-            [("smoothing", matrix.smoothing), ("correction", matrix.correction)]
+        for (suffix, values) in [("smoothing", matrix.smoothing), ("correction", matrix.correction)]
         {
             if let Some(values) = values {
                 rest.push(tensor(suffix, Dtype::F32, values.len(), TensorData::F32(values)));

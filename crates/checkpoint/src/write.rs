@@ -229,10 +229,22 @@ impl Temporary {
     pub(crate) fn create(target: &Path) -> io::Result<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = target.with_file_name(format!(".{}.{number}.{name}.part", std::process::id()));
-        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        Ok(Self { path, file, committed: false })
+        sweep(folder_of(target));
+        loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let name = format!(".{}.{number}.{name}{PART}", std::process::id());
+            let path = target.with_file_name(name);
+            match OpenOptions::new().write(true).create_new(true).open(&path) {
+                Ok(file) => {
+                    // Where there are no locks, age alone tells what is unfinished.
+                    let _ = file.try_lock();
+                    return Ok(Self { path, file, committed: false });
+                }
+                // A process of the same number left it, perhaps on another machine.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Data on the disk first, then the name, then the folder that holds the name.
@@ -242,8 +254,7 @@ impl Temporary {
         self.committed = true;
         #[cfg(unix)]
         {
-            let dir = target.parent().filter(|d| !d.as_os_str().is_empty());
-            File::open(dir.unwrap_or(Path::new(".")))?.sync_all()?;
+            File::open(folder_of(target))?.sync_all()?;
         }
         Ok(())
     }
@@ -255,5 +266,87 @@ impl Drop for Temporary {
             // Nothing more can be done about a file that cannot be removed.
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+/// What the name of an unfinished file ends with.
+const PART: &str = ".part";
+/// A file that its process may not have locked yet is younger.
+const UNLOCKED: std::time::Duration = std::time::Duration::from_secs(60);
+
+fn folder_of(target: &Path) -> &Path {
+    target.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Whether a name is `.PROCESS.NUMBER.NAME.part`.
+fn is_part(name: &str) -> bool {
+    let inner = name.strip_prefix('.').and_then(|name| name.strip_suffix(PART));
+    let mut parts = inner.unwrap_or_default().splitn(3, '.');
+    let mut is_number = || parts.next().is_some_and(|part| part.parse::<u64>().is_ok());
+    is_number() && is_number() && parts.next().is_some()
+}
+
+/// Removes what killed processes left unfinished in a folder: old parts that nobody has locked. Whoever writes one holds its lock.
+fn sweep(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if !is_part(&entry.file_name().to_string_lossy()) {
+            continue;
+        }
+        let age = entry.metadata().and_then(|data| data.modified()).map(|time| time.elapsed());
+        let is_old = matches!(age, Ok(Ok(age)) if age > UNLOCKED);
+        let Some(file) = is_old.then(|| File::open(entry.path()).ok()).flatten() else { continue };
+        if file.try_lock().is_ok() {
+            // Whoever comes next tries again.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::time::SystemTime;
+
+    #[test]
+    fn what_killed_processes_left_is_removed_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str, old: bool| {
+            let path = dir.path().join(name);
+            let file = File::create(&path).unwrap();
+            if old {
+                file.set_modified(SystemTime::now() - 2 * UNLOCKED).unwrap();
+            }
+            (path, file)
+        };
+        let (left, _) = make(".123.0.model.altclip.part", true);
+        let (locked, writer) = make(".124.0.model.altclip.part", true);
+        writer.lock().unwrap();
+        let kept = [
+            make(".125.0.a.altclip.part", false),
+            make("model.part", true),
+            make(".1.x.part", true),
+        ];
+        let target = dir.path().join("model.altclip");
+        Temporary::create(&target).unwrap().commit(&target).unwrap();
+        assert!(!left.exists() && locked.exists() && target.exists());
+        assert!(kept.iter().all(|(path, _)| path.exists()));
+        drop(writer);
+        drop(Temporary::create(&target).unwrap());
+        assert!(!locked.exists());
+    }
+
+    #[test]
+    fn a_part_of_the_same_name_is_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("a");
+        let first = Temporary::create(&target).unwrap();
+        // Every number that this process may be about to take.
+        for number in 0..100 {
+            let name = format!(".{}.{number}.a.part", std::process::id());
+            let _ = File::create_new(dir.path().join(name));
+        }
+        let second = Temporary::create(&target).unwrap();
+        assert_ne!(first.path, second.path);
     }
 }

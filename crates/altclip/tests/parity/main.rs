@@ -10,4 +10,5 @@ mod independence;
 mod packed;
 mod pipeline;
 mod precision;
+mod same_bits;
 mod stages;

@@ -100,7 +100,9 @@ fn chosen_formats_are_stored() {
     let mut chosen = int8;
     chosen.formats.insert(key_value.clone(), Format::BF16);
     chosen.formats.insert(query.clone(), Format::F32);
-    chosen.formats.insert(smoothed.clone(), Format::Int8 { smoothing: Some(factors.clone()), mean: None });
+    chosen
+        .formats
+        .insert(smoothed.clone(), Format::Int8 { smoothing: Some(factors.clone()), mean: None });
     let expected = answers(&golden.load_from(golden.dir.path(), chosen.clone()), &golden);
     let before = info.share(MatrixFormat::Bf16);
     let info = altclip::convert(golden.dir.path(), &chosen, &out).unwrap().info;

@@ -6,8 +6,8 @@
 use crate::inputs::{self, Input};
 use altclip::image::Rgb;
 use altclip::tensor::Precision;
-use altclip::{Embeddings, LoadOptions, Model, samples};
-use altclip_report::{Diagnose, Report};
+use altclip::{Embeddings, Model, samples};
+use altclip_report::{Code, Diagnose, Report};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -70,14 +70,22 @@ impl Accuracy {
     }
 }
 
-/// Compares bf16 and int8 with f32. Pictures that cannot be decoded are left out.
+/// Compares bf16 and int8 with f32, which only a model folder has. Pictures that cannot be decoded are left out.
 pub(super) fn compare(
-    dir: &Path,
-    options: &LoadOptions,
+    mut model: Model,
     images: Option<&Path>,
 ) -> Result<Vec<Accuracy>, Vec<Report>> {
     let reports = |error: altclip::Error| error.reports();
-    let mut model = Model::load(dir, options).map_err(reports)?;
+    if let Some(info) = model.opened().checkpoint().packed_info() {
+        let message = "a packed model file has one precision, and nothing to compare it with";
+        return Err(vec![
+            Report::new(Code::E2109, "doctor", message)
+                .got(info.precision.clone())
+                .expected("the weights in f32")
+                .help("name the model folder that the file was made from: --model DIR"),
+        ]);
+    }
+    model.freeze(Precision::F32).map_err(reports)?;
     let pictures = match (images, model.opened().config().vision) {
         (_, None) => Vec::new(),
         // Others than those that the precisions were set up on.

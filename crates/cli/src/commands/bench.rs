@@ -116,7 +116,10 @@ impl Subject {
         let tower = self.image_tower()?;
         let encoder = &tower.0;
         let width = vision.num_channels * vision.image_size * vision.image_size;
-        let pixels: Vec<f32> = values(args.batch() * width);
+        let pixels: Vec<f32> = mixed(&(0..=255), args.batch() * width)
+            .iter()
+            .map(|&n| n as f32 / 128.0 - 1.0)
+            .collect();
         let pixels = self.backend().tensor(args.batch(), width, &pixels).map_err(wrapped)?;
         let work = |b: &dyn Backend| Ok(vec![encoder.features(b, &pixels)?]);
         self.measure("image", args, args.batch(), json!(vision.tokens()), &work)
@@ -136,7 +139,7 @@ impl Subject {
         };
         let (lengths, tokens): (Vec<usize>, _) = match &args.lengths {
             None => (vec![args.tokens; args.batch()], json!(args.tokens)),
-            Some(range) => (mixed_lengths(range, args.texts), json!("mixed")),
+            Some(range) => (mixed(range, args.texts), json!("mixed")),
         };
         let (words, end) = match &self.config().text {
             Text::AltClip(text) => (text.bert.vocab_size, None),
@@ -233,8 +236,8 @@ fn peak(backend: &CpuBackend) -> f64 {
     best
 }
 
-/// Lengths that look uniform in `first..=last`, the same in every run.
-fn mixed_lengths(range: &std::ops::RangeInclusive<usize>, count: usize) -> Vec<usize> {
+/// Numbers that look uniform in `first..=last`, the same in every run.
+fn mixed(range: &std::ops::RangeInclusive<usize>, count: usize) -> Vec<usize> {
     let span = (range.end() - range.start() + 1) as u64;
     let mut state = 0u64;
     let mut next = || {
@@ -242,15 +245,6 @@ fn mixed_lengths(range: &std::ops::RangeInclusive<usize>, count: usize) -> Vec<u
         range.start() + ((state >> 33) % span) as usize
     };
     (0..count).map(|_| next()).collect()
-}
-
-fn values(len: usize) -> Vec<f32> {
-    let mut state = 1u32;
-    let next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1u32 << 23) as f32 - 1.0
-    };
-    std::iter::repeat_with(next).take(len).collect()
 }
 
 fn shown(row: &Value) -> String {

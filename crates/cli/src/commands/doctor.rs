@@ -102,14 +102,14 @@ fn folder(args: &Doctor, dir: &Path) -> Vec<Check> {
         checks.push(weights(&model));
     }
     if args.accuracy {
-        checks.extend(accuracy(dir, &options, args.images.as_deref()));
+        checks.extend(accuracy(model, args.images.as_deref()));
     }
     checks
 }
 
 /// How far the reduced precisions are from f32.
-fn accuracy(dir: &Path, options: &LoadOptions, images: Option<&Path>) -> Vec<Check> {
-    match super::accuracy::compare(dir, options, images) {
+fn accuracy(model: Model, images: Option<&Path>) -> Vec<Check> {
+    match super::accuracy::compare(model, images) {
         Err(reports) => vec![Check::new("accuracy", Err(reports))],
         Ok(rows) => (rows.iter())
             .map(|row| Check {

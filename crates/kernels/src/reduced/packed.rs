@@ -71,25 +71,35 @@ impl PackedBf16 {
         let mut bytes = Aligned::zeros(Self::bytes_of(n, k));
         let correction = Mutex::new(vec![0.0; if mean.is_some() { n } else { 0 }]);
         let panel_len = Self::steps_of(k) * PANEL_STEP_BYTES;
-        for_panels(pool, (n, k, PANEL_COLS), panel_len, &mut bytes, fill, &|first, rows, panel| {
-            for (column, row) in rows.chunks_exact(k.max(1)).enumerate() {
-                for (at, pair) in row.chunks(2).enumerate() {
-                    let place = place(at) + column * 4;
-                    for (half, &value) in pair.iter().enumerate() {
-                        let bits = round_to_bf16(value).to_le_bytes();
-                        panel[place + 2 * half..][..2].copy_from_slice(&bits);
+        for_panels(
+            pool,
+            (n, k, PANEL_COLS),
+            panel_len,
+            &mut bytes,
+            fill,
+            &|first, rows, panel| {
+                for (column, row) in rows.chunks_exact(k.max(1)).enumerate() {
+                    for (at, pair) in row.chunks(2).enumerate() {
+                        let place = place(at) + column * 4;
+                        for (half, &value) in pair.iter().enumerate() {
+                            let bits = round_to_bf16(value).to_le_bytes();
+                            panel[place + 2 * half..][..2].copy_from_slice(&bits);
+                        }
+                    }
+                    if let Some(mean) = mean {
+                        let lost = |&w: &f32| {
+                            f64::from(w)
+                                - f64::from(f32::from_bits(u32::from(round_to_bf16(w)) << 16))
+                        };
+                        let sum =
+                            row.iter().map(lost).zip(mean).map(|(lost, &x)| lost * f64::from(x));
+                        let mut correction =
+                            correction.lock().unwrap_or_else(PoisonError::into_inner);
+                        correction[first + column] = sum.sum::<f64>() as f32;
                     }
                 }
-                if let Some(mean) = mean {
-                    let lost = |&w: &f32| {
-                        f64::from(w) - f64::from(f32::from_bits(u32::from(round_to_bf16(w)) << 16))
-                    };
-                    let sum = row.iter().map(lost).zip(mean).map(|(lost, &x)| lost * f64::from(x));
-                    let mut correction = correction.lock().unwrap_or_else(PoisonError::into_inner);
-                    correction[first + column] = sum.sum::<f64>() as f32;
-                }
-            }
-        })?;
+            },
+        )?;
         let bytes = WeightBytes::Owned(Arc::new(bytes));
         let correction = correction.into_inner().unwrap_or_else(PoisonError::into_inner);
         let packed = PackedBf16 { n, k, bytes, correction: None };
@@ -227,7 +237,8 @@ impl PackedI8 {
         )?;
         let columns = columns.into_inner().unwrap_or_else(PoisonError::into_inner);
         let (scales, sums) = columns.iter().map(|column| (column.scale, column.sum)).unzip();
-        let correction = mean.map(|_| columns[..n].iter().map(|column| column.correction).collect());
+        let correction =
+            mean.map(|_| columns[..n].iter().map(|column| column.correction).collect());
         let bytes = WeightBytes::Owned(Arc::new(bytes));
         Ok(PackedI8 { n, k, bytes, scales, sums, smoothing, correction })
     }

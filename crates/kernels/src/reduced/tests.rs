@@ -372,3 +372,52 @@ fn attention_agrees_with_the_oracle() {
         runner.check_each(&name, &expected, &Bound::Absolute(8e-3), &run);
     }
 }
+
+/// What is added to a product of the mean input is what rounding has taken from it, with control: the
+/// product without it is off.
+#[test]
+fn a_correction_makes_up_for_rounding_at_the_mean() {
+    let (pool, mut random) = (Pool::new(2), Random::new(8));
+    let (n, k) = (33, 70);
+    let w = random.values(n * k);
+    let fill = |rows: std::ops::Range<usize>, out: &mut [f32]| {
+        out.copy_from_slice(&w[rows.start * k..rows.end * k]);
+        Ok::<(), Infallible>(())
+    };
+    // Powers of two as factors, and a mean that both precisions hold exactly.
+    let smoothing: Vec<f32> = (0..k).map(|at| [0.5, 1.0, 2.0][at % 3]).collect();
+    let levels: Vec<f32> = (0..k).map(|at| (at * 37 % 128) as f32 * 2.0).collect();
+    let mean: Vec<f32> = levels.iter().zip(&smoothing).map(|(q, s)| q / s).collect();
+    let exact = |row: usize| -> f64 {
+        let row = &w[row * k..][..k];
+        row.iter().zip(&mean).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum()
+    };
+    let in_bf16 = PackedBf16::with_rows(&pool, n, k, Some(&mean), &fill).unwrap();
+    let factors = Some(std::sync::Arc::from(smoothing.as_slice()));
+    let in_8_bits = PackedI8::with_rows(&pool, n, k, factors, Some(&mean), &fill).unwrap();
+    let kernels = Kernels::get();
+    let mut tiles = vec![0; tiles_bytes(1, k)];
+    kernels.pack_tiles(&pool, &mean, 1, k, &mut tiles);
+    let (mut bytes, mut scales) = (vec![0; Quantized::bytes_of(1, k)], [RowScale::default()]);
+    let rows = Source::Rows(&mean);
+    kernels.quantize(&pool, &rows, 1, k, Some(&smoothing), &mut bytes, &mut scales);
+    let operands = [
+        (ReducedWeight::Bf16(Tiles::new(&tiles, 1, k), &in_bf16), in_bf16.correction()),
+        (
+            ReducedWeight::I8(Quantized { bytes: &bytes, scales: &scales, cols: k }, &in_8_bits),
+            in_8_bits.correction(),
+        ),
+    ];
+    for (operands, correction) in operands {
+        let off = |bias| -> f64 {
+            let activation = Activation::Identity;
+            let args = GemmReduced { operands, bias, activation, residual: None };
+            let mut out = vec![0.0; n];
+            kernels.gemm_reduced(&pool, &args, Out::Rows(&mut out));
+            let errors = out.iter().enumerate().map(|(n, &y)| (f64::from(y) - exact(n)).abs());
+            errors.fold(0.0, f64::max)
+        };
+        let (with, without) = (off(correction), off(None));
+        assert!(with < 5e-3 && without > 0.1, "{with:e}, without {without:e}");
+    }
+}

@@ -244,23 +244,24 @@ where
     }
 }
 
+/// The table of a level with 512-bit vectors.
+macro_rules! table {
+    ($isa:expr, $vector:ty, [$($feature:literal),*]) => {
+        instantiate!($isa, $vector, [$($feature),*], mr: 6, nv: 4,
+            bf16: (8, 2), i8: crate::arch::x86_64::avx2_bytes::block_i8, tiles: [
+            [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1)],
+            [(1, 2), (2, 2), (3, 2), (4, 2), (5, 2), (6, 2)],
+            [(1, 3), (2, 3), (3, 3), (4, 3), (5, 3), (6, 3)],
+            [(1, 4), (2, 4), (3, 4), (4, 4), (5, 4), (6, 4)],
+        ]);
+    };
+}
+
 /// The same kernels where the processor rounds to `bf16` by itself.
 pub(crate) mod with_bf16 {
     use super::{Avx512, instantiate};
 
-    instantiate!(Isa::Avx512Bf16, Avx512<true>, ["avx512f", "avx512bf16"], mr: 6, nv: 4,
-        bf16: (8, 2), i8: crate::arch::x86_64::avx2_bytes::block_i8, tiles: [
-        [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1)],
-        [(1, 2), (2, 2), (3, 2), (4, 2), (5, 2), (6, 2)],
-        [(1, 3), (2, 3), (3, 3), (4, 3), (5, 3), (6, 3)],
-        [(1, 4), (2, 4), (3, 4), (4, 4), (5, 4), (6, 4)],
-    ]);
+    table!(Isa::Avx512Bf16, Avx512<true>, ["avx512f", "avx512bf16"]);
 }
 
-instantiate!(Isa::Avx512, Avx512F32, ["avx512f"], mr: 6, nv: 4,
-    bf16: (8, 2), i8: super::avx2_bytes::block_i8, tiles: [
-    [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1)],
-    [(1, 2), (2, 2), (3, 2), (4, 2), (5, 2), (6, 2)],
-    [(1, 3), (2, 3), (3, 3), (4, 3), (5, 3), (6, 3)],
-    [(1, 4), (2, 4), (3, 4), (4, 4), (5, 4), (6, 4)],
-]);
+table!(Isa::Avx512, Avx512F32, ["avx512f"]);
