@@ -338,7 +338,7 @@ pub(crate) struct Convert {
     /// Numeric format of the packed weights
     #[arg(long, value_enum)]
     pub(crate) precision: PackedPrecision,
-    /// Pictures of yours, or a folder of them, that int8 is fitted to [default: made by formula]
+    /// Pictures of yours, or a folder of them, that rounding is fitted to [default: made by formula]
     #[arg(long, value_name = "DIR")]
     pub(crate) calibrate: Option<PathBuf>,
     /// The file to write

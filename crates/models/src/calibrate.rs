@@ -15,8 +15,8 @@ use crate::config::Text;
 use crate::weights::{Files, Formats, Prepared, Source, Weights};
 use crate::{ImageEncoder, Opened, Result, TextEncoder};
 use altclip_tensor::{
-    Activation, Backend, CpuBackend, Format, Op, Packed, Precision, RowSource, Tensor, Weight, WeightId,
-    WeightKind,
+    Activation, Backend, CpuBackend, Format, Op, Packed, Precision, RowSource, Tensor, Weight,
+    WeightId, WeightKind,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -545,11 +545,11 @@ fn doctor_tells_how_far_reduced_precisions_are() {
         assert!(numbers["top1_agreement"].as_f64().unwrap() > 0.5);
     }
     // A packed file has no f32 weights: it says what to do instead.
-    let file = folder.path().join("a.altclip").display().to_string();
+    let file = folder.dir().join("a.altclip").display().to_string();
     let args = ["convert", "--model", &model(&folder), "--precision", "bf16", "--out", &file];
     altclip(args.map(str::to_owned).iter()).ok();
     let args = ["doctor", "--model", &file, "--accuracy", "--json"].map(str::to_owned);
-    let rows = altclip(args.iter()).rows();
+    let rows = altclip(args.iter()).go().rows();
     let row = rows.iter().find(|row| row["check"] == "accuracy").unwrap();
     assert_eq!(row["problems"][0]["code"], "E2109");
     assert!(row["problems"][0]["help"].as_str().unwrap().contains("model folder"));
