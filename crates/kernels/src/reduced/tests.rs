@@ -384,9 +384,9 @@ fn a_correction_makes_up_for_rounding_at_the_mean() {
         out.copy_from_slice(&w[rows.start * k..rows.end * k]);
         Ok::<(), Infallible>(())
     };
-    // Powers of two as factors, and a mean that both precisions hold exactly.
+    // Powers of two as factors, and a mean that both precisions hold exactly: whole steps of 1, up to 255.
     let smoothing: Vec<f32> = (0..k).map(|at| [0.5, 1.0, 2.0][at % 3]).collect();
-    let levels: Vec<f32> = (0..k).map(|at| (at * 37 % 128) as f32 * 2.0).collect();
+    let levels: Vec<f32> = (0..k).map(|at| (255 - at * 37 % 256) as f32).collect();
     let mean: Vec<f32> = levels.iter().zip(&smoothing).map(|(q, s)| q / s).collect();
     let exact = |row: usize| -> f64 {
         let row = &w[row * k..][..k];
