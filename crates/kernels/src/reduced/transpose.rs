@@ -203,7 +203,7 @@ mod tests {
             out.copy_from_slice(&w[rows.start * k..rows.end * k]);
             Ok::<(), Infallible>(())
         };
-        PackedBf16::with_rows(pool, n, k, &fill).unwrap()
+        PackedBf16::with_rows(pool, n, k, None, &fill).unwrap()
     }
 
     #[test]
