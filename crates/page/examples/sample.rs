@@ -54,7 +54,7 @@ fn main() -> Result<(), altclip_page::Error> {
     for (name, top) in [("en", 0.75), ("zh", 0.68), ("ko", 0.61), ("ar", 0.52)] {
         let point = |n: u32| {
             let y = top * (1.0 - (-f64::from(n) / 6.0).exp());
-            Point { x: f64::from(n * 200), y, interval: Some([y - 0.03, y + 0.03]) }
+            Point { x: f64::from(n * 200), y, interval: Some([0.96 * y, 1.04 * y]) }
         };
         recall.line_with_intervals(name, (0..20).map(point));
     }

@@ -1,7 +1,9 @@
 //! `altclip eval retrieval`: recall from files of embeddings, as a table, JSON and a page.
 
+use super::eval_page;
 use crate::args::{Eval, EvalRetrieval, EvalTask};
 use crate::failure::Failure;
+use crate::files;
 use crate::inputs::{self, Input};
 use crate::output::{Out, columns, pad};
 use altclip::npy;
@@ -22,6 +24,9 @@ pub(crate) fn run(args: &Eval) -> Result<(), Failure> {
 }
 
 fn run_retrieval(args: &EvalRetrieval) -> Result<(), Failure> {
+    if let Some(dir) = args.out.as_ref().filter(|dir| dir.symlink_metadata().is_ok()) {
+        return Err(files::exists(dir));
+    }
     let (images, image_width) = npy::read(&args.image_embeddings)?.into_matrix()?;
     let (texts, text_width) = npy::read(&args.text_embeddings)?.into_matrix()?;
     let images = Rows::new("image embeddings", &images, image_width)?;
@@ -38,6 +43,9 @@ fn run_retrieval(args: &EvalRetrieval) -> Result<(), Failure> {
         Some(file) => retrieval_by_language(&scorer, &pairs, &languages(file)?, &options)?,
         None => retrieval(&scorer, &pairs, &options),
     };
+    if let Some(dir) = &args.out {
+        write(dir, &report)?;
+    }
     let mut out = Out::new();
     if args.json {
         out.json(&report)?;
@@ -45,6 +53,17 @@ fn run_retrieval(args: &EvalRetrieval) -> Result<(), Failure> {
         print(&mut out, &report)?;
     }
     out.flush()
+}
+
+/// Writes the figures as JSON and as a page into a new folder.
+fn write(dir: &Path, report: &RetrievalReport) -> Result<(), Failure> {
+    std::fs::create_dir(dir).map_err(|error| files::cannot_write(dir, &error))?;
+    files::write_file(&dir.join("retrieval.json"), false, |mut out| {
+        serde_json::to_writer_pretty(&mut out, report)?;
+        writeln!(out)
+    })?;
+    let page = eval_page::retrieval(report);
+    files::write_file(&dir.join("report.html"), false, |out| out.write_all(page.html().as_bytes()))
 }
 
 /// The image of each text. What cannot be a row is reported as the row that it would be.

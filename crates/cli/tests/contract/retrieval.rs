@@ -137,6 +137,25 @@ images without text, which are candidates only: 1
 }
 
 #[test]
+fn a_folder_gets_the_figures_and_a_page() {
+    let arrays = Arrays::new();
+    let file = arrays.path("languages").to_string_lossy().into_owned();
+    arrays.file("languages", b"en\n<b>zh\nen\n<b>zh\n<b>zh\n");
+    let dir = arrays.path("report");
+    let args = ["--languages", &file, "--out", &dir.to_string_lossy(), "--json"];
+    let printed = arrays.run(&args);
+    assert_eq!(printed.status, Some(0), "{}", printed.stderr);
+    let written = std::fs::read_to_string(dir.join("retrieval.json")).unwrap();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&written).unwrap(), printed.rows()[0]);
+    let page = std::fs::read_to_string(dir.join("report.html")).unwrap();
+    for part in ["96.7 %", "&lt;b&gt;zh", "<svg", "text 4", "image 2 (1.000)"] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(!page.contains("<b>zh"));
+    arrays.refused(&args, "E1003", 2, &["exists"]);
+}
+
+#[test]
 fn arrays_that_do_not_belong_together_are_refused() {
     let with = |make: fn(&Arrays), code: &str, status: i32, parts: &[&str]| {
         let arrays = Arrays::new();

@@ -127,6 +127,7 @@ impl<'a> Scale<'a> {
         let decades = self.high - self.low;
         let factors: &[f64] = match decades {
             decades if decades < 1.0 => &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0],
+            decades if decades < 1.5 => &[1.0, 2.0, 3.0, 5.0],
             decades if decades < 3.0 => &[1.0, 2.0, 5.0],
             _ => &[1.0],
         };
