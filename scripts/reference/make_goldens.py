@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 from transformers import AutoModel, AutoTokenizer, CLIPImageProcessorPil
 
 from pictures import PICTURES
+from sorted_metadata import sort_metadata
 from stages import conditioning, joint_stages, single_stages, text_stages, vision_stages
 from tiny_models import alt_h_config, alt_l_config, build, clip_config
 
@@ -66,16 +67,6 @@ def write_tensors(path, tensors, name):
     save_file(tensors, path, metadata={"format": "pt", **header(name)})
     path.chmod(0o644)
     sort_metadata(path)
-
-
-def sort_metadata(path):
-    """Put the metadata in one order, so that the same numbers give the same file."""
-    data = path.read_bytes()
-    end = 8 + int.from_bytes(data[:8], "little")
-    fields = json.loads(data[8:end])
-    fields["__metadata__"] = dict(sorted(fields["__metadata__"].items()))
-    text = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
-    path.write_bytes(data[:8] + text.ljust(end - 8) + data[end:])
 
 
 def write_json(path, value):

@@ -111,6 +111,7 @@ codes! {
     E6011 4 "the log of a run does not belong to the checkpoint";
     W6012 0 "the log of the steps before the checkpoint is not there";
     E6013 2 "the training configuration is not valid";
+    E6101 8 "the numbers of training do not stay finite";
     E9001 70 "a bug of this program";
     E9002 6 "not enough memory";
     E9003 70 "a result is not finite";

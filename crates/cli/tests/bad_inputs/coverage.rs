@@ -36,6 +36,7 @@ const ELSEWHERE: &[(Code, &str)] = &[
     (Code::E6011, "needs a run: crates/train"),
     (Code::W6012, "needs a run: crates/train"),
     (Code::E6013, "needs a run: crates/train"),
+    (Code::E6101, "numbers that do not stay finite: crates/train"),
     (Code::E9001, "a bug"),
     (Code::E9003, "weights that overflow: crates/altclip"),
     (Code::E9004, "comes with a second backend"),
