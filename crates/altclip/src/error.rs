@@ -1,6 +1,6 @@
 //! Every error of the library in one enum, grouped by who can act on it.
 
-use altclip_report::{Code, Diagnose, Report};
+use altclip_report::{Code, Diagnose, Report, quote};
 use std::path::PathBuf;
 
 /// An error of the library.
@@ -58,6 +58,34 @@ pub enum Error {
     Panicked {
         /// What the panic said.
         message: String,
+    },
+    /// A file of numbers cannot be read.
+    #[error("the array cannot be read: {source}")]
+    ArrayFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file of numbers does not hold what it must.
+    #[error("{what}")]
+    Array {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+        /// What was found.
+        got: String,
+        /// What it must hold.
+        expected: &'static str,
+    },
+    /// An array is larger than the memory.
+    #[error("not enough memory for the array")]
+    ArrayMemory {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that were asked for.
+        bytes: usize,
     },
     /// Two sets of embeddings have different width.
     #[error("embeddings of width {found} cannot be compared with width {expected}")]
@@ -147,6 +175,25 @@ impl Diagnose for Error {
                 .got("a panic")
                 .expected("pixel values, token ids or an error")
                 .help("please report this line and the input; the other inputs are not affected"),
+            Error::ArrayFile { path, .. } => Report::new(Code::E4201, "input", self.to_string())
+                .place(quote(&path.to_string_lossy()))
+                .got("no readable file")
+                .expected("a .npy file")
+                .help("check the path and its permissions"),
+            Error::Array { path, got, expected, .. } => {
+                Report::new(Code::E5020, "input", self.to_string())
+                    .place(quote(&path.to_string_lossy()))
+                    .got(got)
+                    .expected(*expected)
+                    .help("write it with numpy.save(FILE, numpy.ascontiguousarray(ARRAY))")
+            }
+            Error::ArrayMemory { path, bytes } => {
+                Report::new(Code::E9002, "input", self.to_string())
+                    .place(quote(&path.to_string_lossy()))
+                    .got(format!("{bytes} bytes to hold"))
+                    .expected("room for them")
+                    .help("use a machine with more memory, or fewer rows")
+            }
             Error::Width { expected, found } => Report::new(Code::E9001, "model", self.to_string())
                 .got(found.to_string())
                 .expected(expected.to_string())

@@ -7,6 +7,7 @@ mod error;
 mod labels;
 mod languages;
 mod model;
+pub mod npy;
 mod observer;
 mod ordered;
 mod packed;

@@ -1,5 +1,9 @@
 //! What can be typed. Names of flags are kebab-case; most are also `ALTCLIP_*` variables.
 
+mod eval;
+
+pub(crate) use eval::{Eval, EvalRetrieval, EvalTask};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -79,6 +83,8 @@ HF_HUB_DOWNLOAD_TIMEOUT, HF_HUB_DISABLE_PROGRESS_BARS.")]
   altclip doctor --model BAAI/AltCLIP --full
   altclip doctor --model BAAI/AltCLIP --accuracy --images photos/")]
     Doctor(Doctor),
+    /// How good embeddings are at a task
+    Eval(Eval),
     /// A model folder to one packed file that starts at once
     #[command(after_help = "Example:
   altclip convert --model BAAI/AltCLIP --precision int8 --out altclip-int8.altclip

@@ -7,9 +7,9 @@
 mod args;
 mod commands;
 mod failure;
+mod files;
 mod inputs;
 mod model;
-mod npy;
 mod output;
 
 use args::{Cli, Command};
@@ -46,6 +46,7 @@ fn run(cli: &Cli, given: &clap::ArgMatches, reporter: Reporter) -> Result<(), Fa
         Command::Download(args) => commands::download::run(args, reporter),
         Command::Bench(args) => commands::bench::run(args),
         Command::Doctor(args) => commands::doctor::run(args),
+        Command::Eval(args) => commands::eval::run(args),
         Command::Convert(args) => commands::convert::run(args, reporter),
         Command::Completions { shell } => commands::completions(*shell),
     }

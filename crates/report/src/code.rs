@@ -112,6 +112,9 @@ codes! {
     W6012 0 "the log of the steps before the checkpoint is not there";
     E6013 2 "the training configuration is not valid";
     E6101 8 "the numbers of training do not stay finite";
+    E5020 3 "not an array file of numpy that can be used";
+    E5021 3 "embeddings, index, languages or labels do not belong together";
+    E5022 3 "an embedding is not finite or is zero";
     E9001 70 "a bug of this program";
     E9002 6 "not enough memory";
     E9003 70 "a result is not finite";

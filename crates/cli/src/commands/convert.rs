@@ -4,7 +4,7 @@ use super::info::{packed, packed_line};
 use crate::args::{Convert, PackedPrecision};
 use crate::failure::{Failure, Reporter};
 use crate::output::Out;
-use crate::{inputs, model, npy};
+use crate::{files, inputs, model};
 use altclip::LoadOptions;
 use altclip::tensor::Precision;
 use altclip_report::{Code, Report, quote};
@@ -33,7 +33,7 @@ pub(crate) fn run(args: &Convert, reporter: Reporter) -> Result<(), Failure> {
         ));
     }
     if args.out.is_dir() || (!args.overwrite && args.out.symlink_metadata().is_ok()) {
-        return Err(npy::exists(&args.out));
+        return Err(files::exists(&args.out));
     }
     let mut options = LoadOptions::default();
     options.allow_extra_keys = args.model.allow_extra_keys;

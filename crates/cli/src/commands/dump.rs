@@ -5,9 +5,10 @@
 
 use crate::args::Embed;
 use crate::failure::Failure;
+use crate::files;
 use crate::inputs::Input;
-use crate::npy;
 use altclip::Model;
+use altclip::npy;
 use altclip_report::{Code, Report};
 use parquet::basic::{LogicalType, Repetition, Type as PhysicalType};
 use parquet::data_type::{ByteArray, ByteArrayType};
@@ -79,7 +80,7 @@ impl Dump {
         let temporary = self.out.with_file_name(name);
         let written = self.write_to(&temporary).and_then(|()| {
             std::fs::rename(&temporary, &self.out)
-                .map_err(|error| npy::cannot_write(&self.out, &error))
+                .map_err(|error| files::cannot_write(&self.out, &error))
         });
         if written.is_err() {
             // It may never have been made.
@@ -89,7 +90,7 @@ impl Dump {
     }
 
     fn write_to(&self, dir: &Path) -> Result<(), Failure> {
-        let failed = |error: std::io::Error| npy::cannot_write(&self.out, &error);
+        let failed = |error: std::io::Error| files::cannot_write(&self.out, &error);
         std::fs::create_dir(dir).map_err(failed)?;
         for (list, folder, file) in [
             (&self.images, "img_emb", "img_emb_0.npy"),
@@ -100,18 +101,18 @@ impl Dump {
             }
             std::fs::create_dir(dir.join(folder)).map_err(failed)?;
             let numbers: Vec<f32> = list.iter().flat_map(|(_, vector)| vector).copied().collect();
-            npy::write_file(&dir.join(folder).join(file), false, |mut out| {
+            files::write_file(&dir.join(folder).join(file), false, |mut out| {
                 npy::write_f32(&mut out, &[list.len(), self.width], &numbers)
             })?;
         }
         std::fs::create_dir(dir.join("metadata")).map_err(failed)?;
         let table = self
             .table()
-            .map_err(|error| npy::cannot_write(&self.out, &std::io::Error::other(error)))?;
-        npy::write_file(&dir.join("metadata/metadata_0.parquet"), false, |out| {
+            .map_err(|error| files::cannot_write(&self.out, &std::io::Error::other(error)))?;
+        files::write_file(&dir.join("metadata/metadata_0.parquet"), false, |out| {
             out.write_all(&table)
         })?;
-        npy::write_file(&dir.join("manifest.json"), false, |out| {
+        files::write_file(&dir.join("manifest.json"), false, |out| {
             writeln!(out, "{:#}", self.manifest)
         })
     }

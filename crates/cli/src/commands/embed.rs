@@ -5,7 +5,7 @@ use crate::args::{Embed, Format};
 use crate::failure::{Failure, Reporter};
 use crate::inputs::{self, Input};
 use crate::output::{Out, bad_row};
-use crate::{model, npy};
+use crate::{files, model};
 use altclip::{Model, Texts};
 use altclip_report::{Code, Report, quote};
 use serde::Serialize;
@@ -37,7 +37,7 @@ pub(crate) fn run(
     if let (Format::Npy, Some(out)) = (args.format, &args.out)
         && out.symlink_metadata().is_ok()
     {
-        return Err(npy::exists(out));
+        return Err(files::exists(out));
     }
     let model = model::load(&args.run, reporter)?;
     let mut tally = Tally::default();

@@ -9,6 +9,7 @@ pub(crate) mod download;
 mod dump;
 pub(crate) mod embed;
 mod end_to_end;
+pub(crate) mod eval;
 pub(crate) mod info;
 pub(crate) mod preprocess;
 pub(crate) mod similarity;

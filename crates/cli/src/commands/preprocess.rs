@@ -3,8 +3,9 @@
 use crate::args::Preprocess;
 use crate::failure::Failure;
 use crate::output::Out;
-use crate::{model, npy};
+use crate::{files, model};
 use altclip::image::{decode, read_file};
+use altclip::npy;
 use serde_json::json;
 
 pub(crate) fn run(args: &Preprocess) -> Result<(), Failure> {
@@ -12,12 +13,12 @@ pub(crate) fn run(args: &Preprocess) -> Result<(), Failure> {
     let preprocessor = altclip::preprocessor(&dir)?;
     let options = model::decode_options(&args.pictures);
     if same_file(&args.image, &args.out) {
-        return Err(npy::exists(&args.out));
+        return Err(files::exists(&args.out));
     }
     let picture = decode(&read_file(&args.image, &options)?, &options)?;
     let pixels = preprocessor.apply(&picture)?;
     let (height, width) = preprocessor.output_size();
-    npy::write_file(&args.out, args.overwrite, |mut out| {
+    files::write_file(&args.out, args.overwrite, |mut out| {
         npy::write_f32(&mut out, &[3, height, width], &pixels)
     })?;
     let mut out = Out::new();

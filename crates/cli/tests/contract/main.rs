@@ -4,6 +4,8 @@
 // The suites share `support`, and each needs another part of it.
 #![allow(dead_code)]
 
+mod retrieval;
+
 #[path = "../support/mod.rs"]
 mod support;
 

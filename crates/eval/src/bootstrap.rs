@@ -1,0 +1,112 @@
+//! 95 % intervals by the bootstrap: how much a figure would move had other items been drawn.
+//!
+//! # Source
+//! Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3: the percentile
+//! interval. Draws come from a counter, not from a state, so they do not depend on threads.
+
+use crate::Scorer;
+
+/// The share of resamples that an interval covers.
+pub const CONFIDENCE: f64 = 0.95;
+
+/// How intervals are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bootstrap {
+    /// How often the items are drawn anew; 0 for no intervals.
+    pub resamples: usize,
+    /// Of the draws; the same seed gives the same intervals.
+    pub seed: u64,
+}
+
+impl Default for Bootstrap {
+    fn default() -> Self {
+        Self { resamples: 1_000, seed: 0 }
+    }
+}
+
+impl Bootstrap {
+    /// An interval for each of the figures that `figures` makes of the sums of all items' columns.
+    /// `None` without resamples or items.
+    pub(crate) fn intervals<const COLUMNS: usize, const FIGURES: usize>(
+        self,
+        scorer: &Scorer,
+        items: &[[f32; COLUMNS]],
+        figures: impl Fn(&[f64; COLUMNS]) -> [f64; FIGURES] + Sync,
+    ) -> Option<[[f64; 2]; FIGURES]> {
+        if self.resamples == 0 || items.is_empty() {
+            return None;
+        }
+        let resamples = scorer.map(self.resamples, &|resample| {
+            let stream = mix(self.seed ^ mix(resample as u64));
+            let mut sums = [0.0; COLUMNS];
+            for draw in 0..items.len() {
+                let random = u128::from(mix(stream.wrapping_add(draw as u64)));
+                // Below the number of items: the upper half of the product.
+                let item = &items[((random * items.len() as u128) >> 64) as usize];
+                sums.iter_mut().zip(item).for_each(|(sum, &value)| *sum += f64::from(value));
+            }
+            figures(&sums)
+        });
+        Some(std::array::from_fn(|figure| {
+            let mut values: Vec<f64> = resamples.iter().map(|values| values[figure]).collect();
+            values.sort_unstable_by(f64::total_cmp);
+            let tail = (1.0 - CONFIDENCE) / 2.0;
+            [quantile(&values, tail), quantile(&values, 1.0 - tail)]
+        }))
+    }
+}
+
+/// The `share` quantile of sorted values, between two of them by proportion.
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let place = share * (sorted.len() - 1) as f64;
+    let below = place as usize;
+    let above = (below + 1).min(sorted.len() - 1);
+    let weight = place - below as f64;
+    sorted[below] + (sorted[above] - sorted[below]) * weight
+}
+
+/// SplitMix64's step and finalizer: a random number of each number.
+fn mix(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_numpys() {
+        let values: Vec<f64> = (0..=10).map(f64::from).collect();
+        assert_eq!(quantile(&values, 0.0), 0.0);
+        assert_eq!(quantile(&values, 0.25), 2.5);
+        assert_eq!(quantile(&values, 1.0), 10.0);
+        assert_eq!(quantile(&[7.0], 0.975), 7.0);
+    }
+
+    #[test]
+    fn the_interval_of_a_share_is_as_wide_as_theory_says() {
+        // 400 items, 100 hits: the standard error is sqrt(0.25 · 0.75 / 400) = 0.0217.
+        let items: Vec<[f32; 1]> = (0..400).map(|item| [f32::from(item % 4 == 0)]).collect();
+        let share = |sums: &[f64; 1]| [sums[0] / 400.0];
+        let bootstrap = Bootstrap { resamples: 4_000, seed: 3 };
+        let [[low, high]] = bootstrap.intervals(&Scorer::new(2), &items, share).unwrap();
+        assert!((low - (0.25 - 1.96 * 0.0217)).abs() < 0.005, "{low}");
+        assert!((high - (0.25 + 1.96 * 0.0217)).abs() < 0.005, "{high}");
+        // The seed decides, the threads do not.
+        let again = bootstrap.intervals(&Scorer::new(1), &items, share);
+        assert_eq!(again, Some([[low, high]]));
+        let other = Bootstrap { seed: 4, ..bootstrap };
+        assert_ne!(other.intervals(&Scorer::new(1), &items, share), again);
+    }
+
+    #[test]
+    fn without_resamples_or_items_there_is_no_interval() {
+        let scorer = Scorer::new(1);
+        let none = Bootstrap { resamples: 0, seed: 0 };
+        assert_eq!(none.intervals(&scorer, &[[1.0]], |sums| *sums), None);
+        assert_eq!(Bootstrap::default().intervals(&scorer, &[], |sums: &[f64; 1]| *sums), None);
+    }
+}
