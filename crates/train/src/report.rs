@@ -1,4 +1,8 @@
-//! What a run did, gathered from its logs for `report.html`.
+//! What a run did: its logs gathered, and `report.html` drawn from them.
+
+mod page;
+
+pub use page::write;
 
 use crate::state::{Error, disk};
 use crate::stop::StopReason;
