@@ -113,7 +113,6 @@ codes! {
     E5020 3 "not an array file of numpy that can be used";
     E5021 3 "embeddings, index, languages or labels do not belong together";
     E5022 3 "an embedding is not finite or is zero";
-    E5003 3 "too many bad inputs";
     E6001 6 "a checkpoint cannot be saved, or the disk has no room for those of a run";
     W6002 0 "the newest checkpoint is damaged or gone; an older one is used";
     E6003 2 "the checkpoint belongs to another configuration or dataset";
@@ -127,10 +126,6 @@ codes! {
     E6011 4 "the log of a run does not belong to the checkpoint";
     W6012 0 "the log of the steps before the checkpoint is not there";
     E6013 2 "the training configuration is not valid";
-    E6101 8 "the numbers of training do not stay finite";
-    E5020 3 "not an array file of numpy that can be used";
-    E5021 3 "embeddings, index, languages or labels do not belong together";
-    E5022 3 "an embedding is not finite or is zero";
     E9001 70 "a bug of this program";
     E9002 6 "not enough memory";
     E9003 70 "a result is not finite";

@@ -107,7 +107,7 @@ impl Start {
             .ok_or_else(|| altclip_checkpoint::Error::NoWeights { dir: teacher.dir.clone() })?;
         let opened = Opened::open(teacher_weights, &teacher.config, true)?;
         let Text::Clip(teacher_text) = opened.config().text else {
-            return Err(Error::NotATeacher { dir: teacher.dir.clone() });
+            return Err(Error::NotATeacher { dir: teacher.dir });
         };
         let width = teacher_text.blocks.hidden_size;
         let mut weights = student.checkpoint.unwrap_or_else(Checkpoint::empty);
@@ -131,7 +131,7 @@ impl Start {
                 Some(shape) => {
                     return Err(altclip_checkpoint::Error::ShapeMismatch {
                         name: tensor.name.clone(),
-                        file: student.dir.clone(),
+                        file: student.dir,
                         found: shape.to_vec(),
                         expected: tensor.shape.clone(),
                     }
@@ -211,7 +211,7 @@ impl Start {
         let config = dir.join("config.json");
         let json =
             serde_json::to_string_pretty(&config_json(&self.model, bf16)).unwrap_or_default();
-        std::fs::write(&config, json + "\n").map_err(fault(config.clone()))?;
+        std::fs::write(&config, json + "\n").map_err(fault(config))?;
         let tensor = |tensor: &Expected| TensorToWrite {
             name: tensor.name.clone(),
             dtype: if bf16 { Dtype::BF16 } else { Dtype::F32 },

@@ -202,7 +202,6 @@ fn compare(golden: &Golden, found: &[Step], start: &Start) {
             worst = (difference, parameter.name.clone());
         }
     }
-    println!("largest relative difference of a weight: {:.1e} ({})", worst.0, worst.1);
     assert!(worst.0 < 1e-3, "{worst:?}");
 }
 

@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args, reporter: Reporter) -> Result<(), Failure> {
     let measure = session.measure_labels(&full.template, &ids, &dir, !trains_images)?;
     let len = data.len();
     let prepare = samples::labelled(Arc::new(data), ids, pictures, full.template.clone());
-    let out = full.run.out.clone();
+    let out = full.run.out;
     session.train(&task, &mut start, (prepare, len), measure, |start| {
         if args.save_adapter {
             save_adapter(start, &out.join("adapter"))?;
@@ -83,8 +83,7 @@ pub(crate) fn run(args: &Args, reporter: Reporter) -> Result<(), Failure> {
 
 /// Opens labelled pictures.
 pub(super) fn labelled(path: &Path) -> Result<LabelledPictures, Failure> {
-    let mut options = LabelsOptions::default();
-    options.split = "train".to_owned();
+    let options = LabelsOptions { split: "train".to_owned(), ..LabelsOptions::default() };
     Ok(LabelledPictures::open(&without_prefix(path), &options)?)
 }
 

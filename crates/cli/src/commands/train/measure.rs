@@ -26,7 +26,7 @@ pub(crate) struct Measure {
 
 enum Data {
     Captions(Captions),
-    Labels(Labels),
+    Labels(Box<Labels>),
 }
 
 /// All captions of all pictures of some datasets.
@@ -86,7 +86,7 @@ impl Measure {
             }
         }
         let classes = data.class_names().len();
-        let data = Data::Labels(Labels { data, classes, texts });
+        let data = Data::Labels(Box::new(Labels { data, classes, texts }));
         Ok(Self { pictures, data, threads, images: None, frozen })
     }
 

@@ -10,10 +10,12 @@ use altclip_data::check::Findings;
 use altclip_data::{CaptionedPictures, CaptionsOptions, LabelledPictures, LabelsOptions};
 use altclip_durable::{Lock, RealFs, Vfs};
 use altclip_report::{Code, Report, quote};
+use altclip_train::Error;
 use altclip_train::augment::Augment;
 use altclip_train::feed::Prepare;
 use altclip_train::optimizer::{Algorithm, Optimizer};
 use altclip_train::progress::Event;
+use altclip_train::report::{About, Series};
 use altclip_train::run::{Parts, RunOptions, Scores, Summary, run};
 use altclip_train::samples::Ids;
 use altclip_train::schedule::{Schedule, Shape};
@@ -69,7 +71,8 @@ pub(crate) fn resolved(run: &Run, defaults: &Defaults, samples: u64) -> Run {
 pub(crate) struct Session {
     run: Run,
     kind: &'static str,
-    config: String,
+    /// Every setting by its name.
+    config: Vec<(String, String)>,
     reporter: Reporter,
     fixed: BTreeMap<String, String>,
     /// The folder of the pictures that are trained on.
@@ -106,10 +109,10 @@ impl Session {
                 .help("please report this line"),
             )
         })?;
-        let config = format!("# altclip train {kind} --config THIS_FILE\n{toml}");
+        let text = format!("# altclip train {kind} --config THIS_FILE\n{toml}");
         std::fs::create_dir_all(&run.out).map_err(|error| write_fault(&run.out, &error))?;
         let path = run.out.join("config.toml");
-        std::fs::write(&path, &config).map_err(|error| write_fault(&path, &error))?;
+        std::fs::write(&path, &text).map_err(|error| write_fault(&path, &error))?;
         // What the bits of a run depend on; where it is saved and how it is watched is free.
         const FREE: [&str; 14] = [
             "out",
@@ -128,6 +131,7 @@ impl Session {
             "images",
         ];
         let table: toml::Table = toml.parse().unwrap_or_default();
+        let config = table.iter().map(|(key, value)| (key.clone(), value.to_string())).collect();
         let mut fixed: BTreeMap<String, String> = table
             .into_iter()
             .filter(|(key, _)| !FREE.contains(&key.as_str()))
@@ -135,6 +139,9 @@ impl Session {
             .collect();
         fixed.insert("kind".into(), kind.into());
         fixed.insert("data".into(), data);
+        if !run.json {
+            reporter.say(toml.trim_end());
+        }
         Ok(Self { run, kind, config, reporter, fixed, images: None })
     }
 
@@ -212,8 +219,7 @@ impl Session {
         frozen: bool,
     ) -> Result<Option<Measure>, Failure> {
         let Some(path) = self.run.eval.first() else { return Ok(None) };
-        let mut options = LabelsOptions::default();
-        options.split = "test".to_owned();
+        let options = LabelsOptions { split: "test".to_owned(), ..LabelsOptions::default() };
         let data = LabelledPictures::open(&without_prefix(path), &options)?;
         let pictures = pictures(dir, Augment::NONE, self.run.seed)?;
         Ok(Some(Measure::labels(data, templates, ids, pictures, self.threads(), frozen)?))
@@ -374,6 +380,7 @@ struct Watch {
     events: Option<EventFile>,
     vfs: Arc<dyn Vfs>,
     out: PathBuf,
+    about: About,
 }
 
 impl Watch {
@@ -384,7 +391,13 @@ impl Watch {
             indicatif::ProgressBar::new(options.schedule.total_steps).with_style(style)
         });
         let out = session.run.out.clone();
-        Self { reporter: session.reporter, bar, events: None, vfs, out }
+        let about = About {
+            title: format!("altclip train {}", session.kind),
+            reason: StopReason::Finished,
+            configuration: session.config.clone(),
+            environment: environment(session.threads()),
+        };
+        Self { reporter: session.reporter, bar, events: None, vfs, out, about }
     }
 
     fn tell(&mut self, event: &Event<'_>) {
@@ -450,8 +463,29 @@ impl Watch {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        let _ = result;
+        let reason = match result {
+            Ok(summary) => summary.end,
+            Err(Error::NotFinite { .. }) => StopReason::NumericGuard,
+            Err(_) => StopReason::Error,
+        };
+        let about = About { reason, ..self.about.clone() };
+        let page = self.out.join("report.html");
+        // A page is a convenience, too.
+        let _ = Series::gather(&*self.vfs, &self.out)
+            .and_then(|series| altclip_train::report::write(&*self.vfs, &page, &about, &series));
     }
+}
+
+/// What a run's speed depends on.
+fn environment(threads: usize) -> Vec<(String, String)> {
+    let isa = CpuBackend::new(1).isa().name();
+    let named = |name: &str, value: String| (name.to_owned(), value);
+    vec![
+        named("version", env!("CARGO_PKG_VERSION").to_owned()),
+        named("system", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
+        named("instruction set", isa.to_string()),
+        named("threads", threads.to_string()),
+    ]
 }
 
 /// The first step, the last, and some twenty between.
