@@ -95,7 +95,7 @@ impl Case {
         let mut tiles = vec![0xff; tiles_bytes(self.m, self.n)];
         kernels.gemm_reduced(pool, &self.args(operands), Out::Tiles(&mut tiles));
         let mut unpacked = vec![0.0; self.m * self.n];
-        kernels.unpack_tiles(&Tiles::new(&tiles, self.m, self.n), &mut unpacked);
+        kernels.unpack_tiles(pool, &Tiles::new(&tiles, self.m, self.n), &mut unpacked);
         if self.activation == Activation::Identity {
             assert_same_bits("tiles", &unpacked, &bf16(&out));
         } else {
@@ -364,7 +364,7 @@ fn attention_agrees_with_the_oracle() {
             let mut out = vec![0; tiles_bytes(tq, width)];
             kernels.attention_bf16(pool, &args, &mut out);
             let mut rows = vec![0.0; tq * width];
-            kernels.unpack_tiles(&Tiles::new(&out, tq, width), &mut rows);
+            kernels.unpack_tiles(pool, &Tiles::new(&out, tq, width), &mut rows);
             rows
         };
         // Weights and result are rounded to 8 bits of mantissa.

@@ -4,20 +4,18 @@
 //! from the operands, which the record of an operation holds anyway.
 
 use super::reduced::Extras;
-use super::weights::{Form, Matrix, Table};
+use super::weights::{Form, Matrix, Table, always};
 use super::{Buffer, CpuBackend, fits, head_size, stored, vector};
 use crate::{
     Activation, Backend, Error, Grads, Lookup, Op, Packed, Precision, Result, Saved, Segments,
     Tensor, Wanted, Weight, WeightGrad,
 };
-use altclip_kernels::{
-    AttentionF32, AttentionGradients, DropoutMask, GemmF32, PackedBf16, PackedF32, Source,
-    WeightBytes,
-};
+use altclip_kernels::{AttentionF32, AttentionGradients, DropoutMask, GemmF32, Source};
 use std::sync::Arc;
 
 impl CpuBackend {
     pub(super) fn forward_with_saved(&self, op: &Op, wanted: &Wanted) -> Result<(Tensor, Saved)> {
+        self.buffers.keep_peak();
         let Op::Linear { weight, activation, .. } = op else {
             return Ok((self.forward(op)?, Saved::default()));
         };
@@ -110,7 +108,7 @@ impl CpuBackend {
             Form::Reduced(_) => self.slope_tiles(*activation, before, grad)?,
         };
         if wanted.input(0) {
-            grads.inputs[0] = Some(self.times(&dz, matrix.transposed(self.kernels, &self.pool)?)?);
+            grads.inputs[0] = Some(self.times(&dz, matrix.transposed(self.preparation())?)?);
         }
         if wanted.weight(0) {
             let (n, k) = (weight.rows(), weight.cols());
@@ -204,20 +202,19 @@ impl CpuBackend {
     fn columns(&self, x: &Tensor, bf16: bool) -> Result<Form> {
         const OP: &str = "transpose";
         let (rows, cols) = (x.rows(), x.cols());
+        let (kernels, pool) = (self.kernels, &self.pool);
         if bf16 {
-            let mut panels = self.buffers.take(PackedBf16::bytes_of(cols, rows) / 4);
             let source = self.source(OP, "x", x)?;
-            let out = panels.as_bytes_mut();
-            self.kernels.pack_columns_bf16(&self.pool, &source, rows, cols, out);
-            let packed = PackedBf16::from_bytes(cols, rows, WeightBytes::Shared(Arc::new(panels)));
-            let wrong = |expected| Error::Shape { op: OP, what: "bytes", expected, found: 0 };
-            return Ok(Form::Reduced(Packed::Bf16(packed.map_err(wrong)?)));
+            return Ok(always(self.preparation().bf16(cols, rows, |out| {
+                kernels.pack_columns_bf16(pool, &source, rows, cols, out);
+                Ok(())
+            })));
         }
         let numbers = self.numbers(OP, "x", x)?;
-        let mut panels = self.buffers.take(PackedF32::len_of(cols, rows));
-        self.kernels.pack_columns_f32(&self.pool, &numbers, rows, cols, panels.as_mut_slice());
-        let panels: Arc<Buffer> = Arc::new(panels);
-        Ok(Form::F32(PackedF32::from_panels(self.kernels.isa(), cols, rows, panels)))
+        Ok(always(self.preparation().f32(cols, rows, |out| {
+            kernels.pack_columns_f32(pool, &numbers, rows, cols, out);
+            Ok(())
+        })))
     }
 
     fn column_sums(&self, x: &Tensor) -> Result<Tensor> {
