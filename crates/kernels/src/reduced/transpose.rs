@@ -51,6 +51,24 @@ impl Kernels {
         }
     }
 
+    /// Writes the transpose of 32 pieces of 64 bytes as two tiles, `out_tile` bytes apart.
+    ///
+    /// # Safety
+    /// The pieces are readable, `out` and `out + out_tile` writable for a tile.
+    pub(super) unsafe fn transpose_block(
+        &self,
+        piece: impl Fn(usize) -> *const u8,
+        out: *mut u8,
+        out_tile: usize,
+    ) {
+        let mut block = Block::new();
+        // SAFETY: as promised; a block is a step of a panel.
+        unsafe {
+            self.pair_rows(piece, block.bytes());
+            self.unpair(block.bytes(), out, out_tile);
+        }
+    }
+
     /// Writes the transpose of a panel's step as 32 pieces of 64 bytes one after the other: two
     /// tiles, if `out_tile` is the distance of tiles.
     ///

@@ -10,7 +10,9 @@ use crate::{
     Activation, Backend, Error, Grads, Lookup, Op, Packed, Precision, Result, Saved, Segments,
     Tensor, Wanted, Weight, WeightGrad,
 };
-use altclip_kernels::{AttentionF32, AttentionGradients, DropoutMask, GemmF32, Source};
+use altclip_kernels::{
+    AttentionBf16, AttentionF32, AttentionGradients, DropoutMask, GemmF32, Source,
+};
 use std::sync::Arc;
 
 impl CpuBackend {
@@ -266,6 +268,31 @@ impl CpuBackend {
         const OP: &str = "attention";
         let (width, head_size) = (q.cols(), head_size((q, kv), heads, (queries, keys))?);
         fits(OP, "numbers of the gradient", q.rows() * width, grad.rows() * grad.cols())?;
+        let mut dkv = self.buffers.take(kv.rows() * kv.cols());
+        if let (Source::Tiles(q_tiles), Source::Tiles(kv_tiles)) =
+            (self.source(OP, "q", q)?, self.source(OP, "kv", kv)?)
+        {
+            let args = AttentionBf16 {
+                q: q_tiles,
+                kv: kv_tiles,
+                query_segments: queries.offsets(),
+                key_segments: keys.offsets(),
+                heads,
+                head_size,
+                scale: 1.0 / (head_size as f32).sqrt(),
+                causal,
+            };
+            let dy = self.slope_tiles(Activation::Identity, None, grad)?;
+            let Source::Tiles(dy) = self.source(OP, "grad", &dy)? else {
+                return Err(Error::ForeignHandle { op: OP, what: "grad" });
+            };
+            let dq = self.produce(q.rows(), width, |dq| {
+                let mut out = AttentionGradients { dq, dkv: dkv.as_mut_slice() };
+                self.kernels.attention_backward_bf16(&self.pool, &args, &dy, &mut out);
+                Ok(())
+            })?;
+            return Ok(vec![dq, Tensor::from_storage(kv.rows(), kv.cols(), Arc::new(dkv))]);
+        }
         let kv_numbers = &*self.numbers(OP, "kv", kv)?;
         let args = AttentionF32 {
             q: &self.numbers(OP, "q", q)?,
@@ -283,7 +310,6 @@ impl CpuBackend {
             key_mask: None,
         };
         let dy = self.numbers(OP, "grad", grad)?;
-        let mut dkv = self.buffers.take(kv.rows() * kv.cols());
         let dq = self.produce(q.rows(), width, |dq| {
             let mut out = AttentionGradients { dq, dkv: dkv.as_mut_slice() };
             self.kernels.attention_backward_f32(&self.pool, &args, &dy, &mut out);
