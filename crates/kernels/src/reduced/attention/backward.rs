@@ -125,12 +125,7 @@ impl Kernels {
         });
     }
 
-    fn attention_backward_head(
-        &self,
-        task: &Task<'_>,
-        grad: &Tiles<'_>,
-        write: &dyn Fn(Gradient, usize, &[f32], f32),
-    ) {
+    fn attention_backward_head(&self, task: &Task<'_>, grad: &Tiles<'_>, write: &Write<'_>) {
         let &Task { args, ref queries, ref keys, column, blocks } = task;
         let (size, width) = (args.head_size, args.heads * args.head_size);
         if queries.is_empty() || keys.is_empty() {
@@ -270,6 +265,9 @@ impl Kernels {
     }
 }
 
+/// Takes row `row` of a gradient, and what it is to be multiplied by.
+type Write<'a> = dyn Fn(Gradient, usize, &[f32], f32) + 'a;
+
 /// Which gradient a row belongs to.
 #[derive(Clone, Copy)]
 enum Gradient {
@@ -295,7 +293,7 @@ const _: () = assert!(STEP_VALUES == PANEL_COLS && BLOCK_ROWS == PANEL_COLS);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Bound, Random, Runner};
+    use crate::testing::{Bound, Place, Random, Runner};
     use crate::{AttentionF32, reference, tiles_bytes};
 
     #[test]
@@ -337,9 +335,9 @@ mod tests {
                     // Weights and slopes are rounded once, to 2^-9 of each; what they multiply is
                     // below 1, and sums of weights are 1 for each of up to 40 queries.
                     let bound = Bound::Relative(2e-2);
-                    runner.check_each(&name, &expected, &bound, &|kernels, pool| {
+                    let run = |kernels: &Kernels, pool: &Pool, at: Place| {
                         let tiles = |x: &[f32], rows, cols| {
-                            let mut tiles = vec![0xff; tiles_bytes(rows, cols)];
+                            let mut tiles = at.fill(0xff, tiles_bytes(rows, cols));
                             kernels.pack_tiles(pool, x, rows, cols, &mut tiles);
                             tiles
                         };
@@ -355,13 +353,17 @@ mod tests {
                             scale,
                             causal,
                         };
-                        let mut dq = vec![f32::NAN; rows * width];
-                        let mut dkv = vec![f32::NAN; keys * 2 * width];
+                        let mut dq = at.fill(f32::NAN, rows * width);
+                        let mut dkv = at.fill(f32::NAN, keys * 2 * width);
                         let mut out = AttentionGradients { dq: &mut dq, dkv: &mut dkv };
                         let grad = Tiles::new(&grad, rows, width);
                         kernels.attention_backward_bf16(pool, &args, &grad, &mut out);
-                        [dq, dkv].concat()
+                        [dq.to_vec(), dkv.to_vec()].concat()
+                    };
+                    runner.check_each(&name, &expected, &bound, &|kernels, pool| {
+                        run(kernels, pool, Place::Anywhere)
                     });
+                    runner.in_all_places(&name, &run);
                 }
             }
         }
