@@ -33,6 +33,7 @@ reference:
 golden: reference
     .venv/bin/python scripts/reference/make_tokenizer.py
     .venv/bin/python scripts/reference/make_goldens.py
+    .venv/bin/python scripts/reference/make_gradient_goldens.py
     .venv/bin/python scripts/reference/make_image_goldens.py
     git diff --stat tests/golden
 
