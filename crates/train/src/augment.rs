@@ -203,20 +203,25 @@ impl Canvas {
 
     /// Darker where the luma changes: an edge of full contrast becomes black at strength 1.
     fn outlined(&self, strength: f32) -> Self {
-        let luma = |x: isize, y: isize| {
-            let [r, g, b] = self.at(x, y);
-            0.299 * r + 0.587 * g + 0.114 * b
-        };
-        let pixels = (0..self.height as isize).flat_map(|y| {
-            (0..self.width as isize).map(move |x| {
-                let across = luma(x + 1, y) - luma(x - 1, y);
-                let down = luma(x, y + 1) - luma(x, y - 1);
+        // A white border spares the loop below every question of where it is.
+        let stride = self.width + 2;
+        let mut luma = vec![255.0; stride * (self.height + 2)];
+        let rows = luma.chunks_exact_mut(stride).skip(1).zip(self.pixels.chunks_exact(self.width));
+        for (row, pixels) in rows {
+            for (luma, [r, g, b]) in row[1..].iter_mut().zip(pixels) {
+                *luma = 0.299 * r + 0.587 * g + 0.114 * b;
+            }
+        }
+        let mut pixels = self.pixels.clone();
+        for (y, row) in pixels.chunks_exact_mut(self.width).enumerate() {
+            let [above, here, below] = [y, y + 1, y + 2].map(|y| &luma[y * stride..][..stride]);
+            for (x, pixel) in row.iter_mut().enumerate() {
+                let (across, down) = (here[x + 2] - here[x], below[x + 1] - above[x + 1]);
                 let edge = (across * across + down * down).sqrt() / 80.0;
                 let keep = (1.0 - strength * edge).clamp(0.0, 1.0);
-                self.at(x, y).map(|value| value * keep)
-            })
-        });
-        let pixels = pixels.collect();
+                *pixel = pixel.map(|value| value * keep);
+            }
+        }
         Self { pixels, ..*self }
     }
 }
