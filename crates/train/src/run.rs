@@ -125,7 +125,7 @@ struct BadBatch<'a> {
 }
 
 /// Trains `parameters` until the schedule ends, nothing gets better, or the process is asked to stop. With
-/// `resume` it goes on from the newest checkpoint, if there is one.
+/// `resume` it goes on from that checkpoint, if there is one.
 ///
 /// # Errors
 /// [`Error::NotFinite`] when the guard gives up; checkpoints that cannot be written again and again; the
@@ -135,7 +135,7 @@ pub fn run<T: Task>(
     parameters: &mut Parameters,
     options: &RunOptions,
     parts: Parts<'_, T::Sample>,
-    resume: bool,
+    resume: Option<Resume>,
 ) -> Result<Summary> {
     let mut training = Training::new(parameters, options, parts, resume)?;
     training.train(task)
@@ -164,7 +164,7 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
         parameters: &'p mut Parameters,
         options: &'p RunOptions,
         mut parts: Parts<'a, S>,
-        resume: bool,
+        resume: Option<Resume>,
     ) -> Result<Self> {
         let mut moments: Vec<Moments> =
             parameters.trained().iter().map(|p| Moments::zeros(p.values().len())).collect();
@@ -178,13 +178,14 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
             early: EarlyStopping::new(options.patience.unwrap_or(0), 0.0, true),
             bad_log: Mark::default(),
         };
-        let loaded = if resume { parts.checkpoints.load(Resume::Newest)? } else { None };
+        let loaded = resume.map(|which| parts.checkpoints.load(which)).transpose()?.flatten();
         if let Some(loaded) = loaded {
             loaded.state.require(&options.fixed)?;
             for warning in &loaded.warnings {
                 parts.observer.tell(&Event::Notice(warning));
             }
             (state, counters) = restore(loaded, parameters, &mut moments)?;
+            counters.early.patience = options.patience.unwrap_or(0);
         }
         let log = open_log(&mut parts, "metrics.jsonl", &state.log)?;
         let bad_log = open_log(&mut parts, "bad_batches.jsonl", &counters.bad_log)?;
@@ -222,7 +223,12 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
             self.measure()?;
             self.save()?;
         }
-        while self.state.step < total {
+        // A run that had ended when it was killed does not begin again.
+        let mut over = self.counters.early.is_over();
+        if over {
+            end = StopReason::EarlyStopping;
+        }
+        while self.state.step < total && !over {
             let Some((mut record, took, samples)) = self.step(task)? else { continue };
             let step = self.state.step;
             let (last, every) = (step == total, self.options.eval_every);
@@ -241,8 +247,8 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
                 self.save()?;
             }
             if (early || asked) && !last {
-                end = if asked { StopReason::Interrupted } else { StopReason::EarlyStopping };
-                break;
+                end = if early { StopReason::EarlyStopping } else { StopReason::Interrupted };
+                over = true;
             }
         }
         let seconds = self.busy.as_secs_f64();

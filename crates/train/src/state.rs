@@ -19,7 +19,7 @@ mod checkpoints;
 mod error;
 mod folder;
 
-pub use checkpoints::{Checkpoints, Keep, Loaded, MAX_FAILED_SAVES, Resume};
+pub use checkpoints::{Checkpoints, Keep, Loaded, MAX_FAILED_SAVES, Resume, peek};
 pub(crate) use error::disk;
 pub use error::{Difference, Error};
 

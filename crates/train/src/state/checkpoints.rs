@@ -257,6 +257,16 @@ impl Checkpoints {
     }
 }
 
+/// The counters of the checkpoint that `LATEST` names, without its tensors and unchecked: enough to refuse
+/// another run before anything in the folder `out` is touched. `None` where there is none that can be
+/// read; [`Checkpoints::load`] says why.
+pub fn peek(vfs: &dyn Vfs, out: &Path) -> Option<RunState> {
+    let text = read(vfs, &out.join(LATEST), MAX_POINTER_BYTES).ok()?;
+    let name = std::str::from_utf8(&text).ok()?.trim_end().strip_prefix(FOLDER)?;
+    let step = folder::step_of(name.strip_prefix('/')?)?;
+    folder::counters(vfs, &out.join(FOLDER).join(folder::name(step)))
+}
+
 /// The warning for a checkpoint that was not used. What is lost comes first: a long path is cut.
 fn passed_over((step, error): &(u64, Error), used: u64) -> Report {
     let cause = error.report();
