@@ -48,7 +48,9 @@ fn end_to_end(kind: &str, flags: &[&str]) {
     assert_eq!(found["loss"].as_f64().unwrap(), *out.losses().last().unwrap());
     assert_complete(&data, &out, 12);
     let losses = out.losses();
-    assert!(losses[11] < losses[0], "nothing was learned: {losses:?}");
+    // An epoch is four steps.
+    let epoch = |n: usize| losses[n..n + 4].iter().sum::<f64>();
+    assert!(epoch(8) < epoch(0), "nothing was learned: {losses:?}");
 
     let (config, other) = (data.at("out/config.toml"), data.at("other"));
     crate::support::child::altclip(["train", kind, "--config", &config, "--out", &other])
@@ -88,7 +90,6 @@ fn contrastive() {
     let captions = data.at("captions.jsonl");
     let out = data.trained("contrastive", "measured", &[&eval[..], &[&captions, "--max-steps", "12"]].concat());
     let log = out.text("metrics.jsonl");
-    assert_eq!(log.matches("\"eval/").count() > 0, true);
     assert!(log.lines().nth(5).unwrap().contains("\"eval/en/"), "{log}");
     end_to_end("contrastive", &["--optimizer", "stable-adamw"]);
 }
