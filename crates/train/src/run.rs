@@ -18,7 +18,7 @@ use crate::{Error, Result};
 use altclip_data::{Cursor, MaxBad, Order, Tally};
 use altclip_durable::Vfs;
 use altclip_kernels::Pool;
-use altclip_report::{Diagnose, Report};
+use altclip_report::{Code, Diagnose, Report};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -243,7 +243,11 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
             self.write_down(&record, took, samples)?;
             let (better, early) = (verdict == Some(Better::Better), verdict == Some(Better::Stop));
             let asked = self.parts.stop.is_wished();
-            if last || early || asked || better || step.is_multiple_of(self.options.save_every) {
+            let in_turn = last || early || better || step.is_multiple_of(self.options.save_every);
+            if in_turn {
+                self.state.fallback = step;
+            }
+            if in_turn || asked {
                 self.save()?;
             }
             if (early || asked) && !last {
@@ -302,16 +306,19 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
                 self.loss = Some(outcome.loss);
             }
             verdict => {
-                if let Some(what) = &bad {
-                    self.write_down_bad(step, what, &verdict, &batch.numbers)?;
-                }
-                match verdict {
-                    Verdict::RollBack { skip } => {
-                        self.roll_back(skip.end.saturating_sub(skip.start))?;
-                        return Ok(None);
+                if let Some(what) = bad {
+                    self.write_down_bad(step, &what, &verdict, &batch.numbers)?;
+                    match verdict {
+                        Verdict::RollBack { skip } => {
+                            self.roll_back(skip.end.saturating_sub(skip.start))?;
+                            return Ok(None);
+                        }
+                        Verdict::Stop => {
+                            let samples = batch.numbers;
+                            return Err(Error::NotFinite { step, what, samples });
+                        }
+                        _ => {}
                     }
-                    Verdict::Stop => return Err(Error::NotFinite { step }),
-                    _ => {}
                 }
             }
         }
@@ -357,26 +364,25 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
         verdict: &Verdict,
         samples: &[u64],
     ) -> Result<()> {
-        let verdict = match verdict {
-            Verdict::Update => "update",
-            Verdict::Skip => "skip",
-            Verdict::RollBack { .. } => "roll back",
-            Verdict::Stop => "stop",
-        };
+        let verdict = verdict.name();
         let batch = BadBatch { step, batch: self.counters.batches, what, verdict, samples };
         let line = serde_json::to_string(&batch).unwrap_or_default();
         self.bad_log.line(&(line + "\n"))?;
-        let report = Error::NotFinite { step }.report();
-        let note = Report { message: format!("{}; {verdict}", report.message), ..report };
+        let message = "a batch whose loss or gradients are not finite was passed over";
+        let note = Report::new(Code::W6014, "training", message)
+            .place(format!("step {step}, batch {}: {verdict}", self.counters.batches))
+            .got(crate::error::not_finite(what, samples))
+            .help("if there are many, lower --lr or look at bad_batches.jsonl");
         self.parts.observer.tell(&Event::Notice(&note));
         Ok(())
     }
 
-    /// Takes weights, moments and steps from the newest checkpoint. What led here is not seen again: the
-    /// data go on `left_out` batches behind the bad one.
+    /// Takes weights, moments and steps from the last checkpoint that was saved in turn. What led here is
+    /// not seen again: the data go on `left_out` batches behind the bad one.
     fn roll_back(&mut self, left_out: u64) -> Result<()> {
-        let loaded = self.parts.checkpoints.load(Resume::Newest)?;
-        let loaded = loaded.ok_or(Error::NotFinite { step: self.state.step + 1 })?;
+        let fallback = Resume::NotAfter(self.state.fallback);
+        let loaded = self.parts.checkpoints.load(fallback)?;
+        let loaded = loaded.ok_or_else(|| Error::State("it is gone".to_owned()))?;
         let now = self.counters.clone();
         let (state, saved) = restore(loaded, self.parameters, &mut self.moments)?;
         self.state = state;

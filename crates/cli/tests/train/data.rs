@@ -206,7 +206,8 @@ impl Out {
     /// Everything that must be the same in two runs: the model, the log, the newest checkpoint.
     pub(crate) fn essence(&self) -> Vec<(String, Vec<u8>)> {
         let newest = self.text("LATEST").trim().to_owned();
-        let files = ["model.safetensors", "config.json", "metrics.jsonl", "bad_batches.jsonl", "LATEST"];
+        let files =
+            ["model.safetensors", "config.json", "metrics.jsonl", "bad_batches.jsonl", "LATEST"];
         let state = ["state.safetensors", "state.json", "CHECKSUMS"];
         let state = state.iter().map(|file| format!("{newest}/{file}"));
         let names = files.iter().map(|&file| file.to_owned()).chain(state);

@@ -24,7 +24,8 @@ fn assert_complete(data: &Data, out: &Out, steps: usize) {
     let page = out.text("report.html");
     assert!(page.contains("<svg") && !page.contains("http://") && !page.contains("https://"));
     let names = std::fs::read_dir(&out.0).unwrap().map(|e| e.unwrap().file_name());
-    let events = |name: std::ffi::OsString| name.to_string_lossy().starts_with("events.out.tfevents");
+    let events =
+        |name: std::ffi::OsString| name.to_string_lossy().starts_with("events.out.tfevents");
     assert!(names.into_iter().any(events), "TensorBoard");
     let vectors = embed(out, &data.at("pictures/red_bar.png"), "a red bar");
     assert_eq!(vectors[0].len(), vectors[1].len());
@@ -74,10 +75,12 @@ fn distill_from_random() {
     let out = data.trained("distill", "out", &["--student", &student, "--max-steps", "4"]);
     assert_complete(&data, &out, 4);
     // What is not trained is the teacher's, bit for bit.
-    let teacher = crate::data::tensors(&std::path::Path::new(&data.model("clip")).join("model.safetensors"));
+    let teacher =
+        crate::data::tensors(&std::path::Path::new(&data.model("clip")).join("model.safetensors"));
     let weights = out.weights();
     for (name, values) in &teacher {
-        if name.starts_with("vision_model.") || name.contains("projection") || name == "logit_scale" {
+        if name.starts_with("vision_model.") || name.contains("projection") || name == "logit_scale"
+        {
             assert_eq!(weights[name], *values, "{name}");
         }
     }
@@ -88,7 +91,11 @@ fn contrastive() {
     let eval = ["--chunk-size", "4", "--eval-every", "6", "--eval"];
     let data = Data::new();
     let captions = data.at("captions.jsonl");
-    let out = data.trained("contrastive", "measured", &[&eval[..], &[&captions, "--max-steps", "12"]].concat());
+    let out = data.trained(
+        "contrastive",
+        "measured",
+        &[&eval[..], &[&captions, "--max-steps", "12"]].concat(),
+    );
     let log = out.text("metrics.jsonl");
     assert!(log.lines().nth(5).unwrap().contains("\"eval/en/"), "{log}");
     end_to_end("contrastive", &["--optimizer", "stable-adamw"]);

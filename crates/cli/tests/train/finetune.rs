@@ -16,7 +16,11 @@ fn start(data: &Data) -> Weights {
 fn changed(before: &Weights, out: &Out) -> BTreeSet<String> {
     let after = out.weights();
     assert!(after.keys().all(|name| before.contains_key(name)));
-    after.into_iter().filter(|(name, values)| before[name] != *values).map(|(name, _)| name).collect()
+    after
+        .into_iter()
+        .filter(|(name, values)| before[name] != *values)
+        .map(|(name, _)| name)
+        .collect()
 }
 
 #[test]
@@ -120,7 +124,8 @@ fn class_numbers_are_refused() {
         format!("{line}\n")
     };
     let file = data.write("numbers.jsonl", (0..24).map(line).collect::<String>());
-    let outcome = data.train("contrastive", "captions", &["--pairs", &file, "--max-steps", "2"]).go();
+    let outcome =
+        data.train("contrastive", "captions", &["--pairs", &file, "--max-steps", "2"]).go();
     assert_eq!(outcome.status, Some(3), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("[E5012]"), "{}", outcome.stderr);
     let findings = data.out("captions").json("check.json");

@@ -13,7 +13,10 @@ use std::time::{Duration, Instant};
 const RUNS: [(&str, &[&str]); 6] = [
     ("distill", &["--add-identity-pairs", "--dropout", "0.1"]),
     ("clip", &["--chunk-size", "4", "--lr-schedule", "cosine", "--warmup-steps", "5"]),
-    ("contrastive", &["--lr-schedule", "linear", "--optimizer", "stable-adamw", "--chunk-size", "4"]),
+    (
+        "contrastive",
+        &["--lr-schedule", "linear", "--optimizer", "stable-adamw", "--chunk-size", "4"],
+    ),
     ("distill", &["--precision", "bf16", "--checkpoint-activations", "--warmup-steps", "9"]),
     ("clip", &["--precision", "bf16", "--augment", "strong", "--keep", "1"]),
     ("finetune", &["--part", "text", "--augment", "crop", "--precision", "bf16"]),
@@ -101,8 +104,7 @@ fn interrupted_runs_save_and_end_with_the_same_bytes() {
             let early = status.signal().is_some();
             assert!(early || matches!(status.code(), Some(0 | 75)), "{status:?}");
             orderly += usize::from(status.code() == Some(75));
-            !early && status.code() == Some(75)
-                || early
+            !early && status.code() == Some(75) || early
         });
     }
     println!("{orderly} of {signals} ended with 75");

@@ -20,7 +20,8 @@ fn lines_are_used_as_given() {
     let rows = pairs.map(|(a, b)| json!({ "source": a, "target": b }).to_string() + "\n").concat();
     let (tsv, jsonl) = (data.write("raw.tsv", lines), data.write("raw.jsonl", rows));
     let run = |out, file: &str| {
-        data.trained("distill", out, &["--pairs", file, "--max-steps", "3", "--no-shuffle"]).losses()
+        data.trained("distill", out, &["--pairs", file, "--max-steps", "3", "--no-shuffle"])
+            .losses()
     };
     let (a, b) = (run("a", &tsv), run("b", &jsonl));
     assert_eq!(a, b);
@@ -128,9 +129,8 @@ fn memory_is_saved_without_a_change() {
 #[test]
 fn threads_do_not_change_a_bit() {
     let data = Data::new();
-    let run = |threads: &str| {
-        data.trained("clip", threads, &["--max-steps", "5", "--threads", threads])
-    };
+    let run =
+        |threads: &str| data.trained("clip", threads, &["--max-steps", "5", "--threads", threads]);
     assert_same(&run("1"), &run("3"), "threads");
 }
 
@@ -139,7 +139,8 @@ fn threads_do_not_change_a_bit() {
 fn a_run_without_progress_ends_early() {
     let data = Data::new();
     let captions = data.at("captions.jsonl");
-    let mut flags = vec!["--max-steps", "20", "--eval", &captions, "--eval-every", "2", "--lr", "0"];
+    let mut flags =
+        vec!["--max-steps", "20", "--eval", &captions, "--eval-every", "2", "--lr", "0"];
     flags.extend(["--patience", "3", "--json"]);
     let found = summary(&data.train("contrastive", "out", &flags).ok());
     assert_eq!(found["end"], "early_stopping");

@@ -2,9 +2,7 @@
 
 use super::contrastive::{ids, pictures, without_prefix};
 use super::measure::Measure;
-use crate::args::train::{
-    LrSchedule, Optimizer as OptimizerName, ResumeFrom, Run, TrainPrecision,
-};
+use crate::args::train::{LrSchedule, Optimizer as OptimizerName, ResumeFrom, Run, TrainPrecision};
 use crate::failure::{Failure, Reporter, cannot_write};
 use crate::output::Out;
 use altclip::tensor::{CpuBackend, Precision};
