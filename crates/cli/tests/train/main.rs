@@ -8,6 +8,7 @@ mod data;
 mod end_to_end;
 mod finetune;
 mod kills;
+mod refusals;
 mod settings;
 
 #[path = "../support/mod.rs"]
