@@ -24,6 +24,7 @@ full: check test reference
     cargo test --release --workspace --locked
     just demo-parity
     just full-size
+    just trained-folders
 
 # The pinned Python environment in .venv
 reference:
@@ -56,11 +57,18 @@ demo-parity:
 full-size pictures=(env("ALTCLIP_TEST_DATA", "build/demo") + "/pictures"):
     scripts/reference/full_size.sh "{{pictures}}"
 
-# Random pictures and texts in numbers that CI has no time for
+# What each kind of training leaves, in transformers: the same features
+trained-folders: reference
+    cargo build --release --locked -p altclip-cli
+    .venv/bin/python scripts/reference/trained_folders.py target/release/altclip
+
+# Random pictures and texts, kills and faults in numbers that CI has no time for
 long:
     cargo run --release -p altclip-tokenizer --example differential -- 1000000
     ALTCLIP_SAME_BITS=1000 cargo test --release -p altclip --test parity same_bits
     ALTCLIP_ASPECT_CASES=10000 ALTCLIP_MUTATIONS=250 cargo test --release -p altclip-image
+    ALTCLIP_KILLS=200 ALTCLIP_SIGNALS=100 cargo test --release -p altclip-cli --test train kills
+    ALTCLIP_TORTURE=full cargo test --release -p altclip-train
 
 # Kernels against the machine's peak
 bench:

@@ -126,6 +126,7 @@ codes! {
     E6011 4 "the log of a run does not belong to the checkpoint";
     W6012 0 "the log of the steps before the checkpoint is not there";
     E6013 2 "the training configuration is not valid";
+    W6014 0 "a batch whose loss or gradients are not finite was passed over";
     E9001 70 "a bug of this program";
     E9002 6 "not enough memory";
     E9003 70 "a result is not finite";

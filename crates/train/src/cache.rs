@@ -83,11 +83,14 @@ impl FeatureCache {
         Ok(Some(numbers.chunks_exact(4).map(number).collect()))
     }
 
-    /// Keeps row `number`.
+    /// Keeps row `number`, unless something in it is not finite: such a row is computed anew.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn put(&mut self, number: u64, row: &[f32]) -> Result<()> {
+        if !row.iter().all(|value| value.is_finite()) {
+            return Ok(());
+        }
         let mut bytes: Vec<u8> = row.iter().flat_map(|value| value.to_le_bytes()).collect();
         bytes.extend(self.checksum(number, &bytes));
         self.misses += 1;
