@@ -10,7 +10,7 @@
 //! Radford et al., CLIP, arXiv 2103.00020, figure 3; Zhai et al., LiT, arXiv 2111.07991 (frozen image
 //! tower); Gao et al., GradCache, arXiv 2101.06983 (section 3.2).
 
-use crate::cache::FeatureCache;
+use altclip::cache::FeatureCache;
 use crate::loss::{self, Positives};
 use crate::parameters::{Gradient, LOGIT_SCALE, Parameters};
 use crate::task::{Engine, Outcome, Pass, Task, complete};

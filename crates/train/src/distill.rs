@@ -7,7 +7,7 @@
 //! # Source
 //! AltCLIP, arXiv 2211.06679, section 3.1 ("teacher learning").
 
-use crate::cache::FeatureCache;
+use altclip::cache::FeatureCache;
 use crate::loss;
 use crate::parameters::Parameters;
 use crate::task::{Engine, Outcome, Task, complete};

@@ -1,7 +1,7 @@
 //! From datasets to what a step takes: token ids, pixel values, features of a frozen tower.
 
 use crate::augment::Augment;
-use crate::cache::FeatureCache;
+use altclip::cache::FeatureCache;
 use crate::contrastive::{ImageText, Picture};
 use crate::distill::PairIds;
 use crate::feed::Prepare;

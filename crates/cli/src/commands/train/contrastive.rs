@@ -10,7 +10,7 @@ use altclip_data::{CaptionedPictures, CaptionsOptions, Dataset};
 use altclip_report::{Code, Report, quote};
 use altclip_tensor::CpuBackend;
 use altclip_train::augment::Augment;
-use altclip_train::cache::FeatureCache;
+use altclip::cache::FeatureCache;
 use altclip_train::contrastive::Contrastive;
 use altclip_train::samples::{self, Ids, Pictures};
 use altclip_train::start::Start;

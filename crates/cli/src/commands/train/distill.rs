@@ -10,7 +10,7 @@ use altclip::models::Opened;
 use altclip_data::{Dataset, ParallelOptions, ParallelTexts};
 use altclip_report::{Code, Report, quote};
 use altclip_tensor::CpuBackend;
-use altclip_train::cache::FeatureCache;
+use altclip::cache::FeatureCache;
 use altclip_train::distill::{Distill, Teacher};
 use altclip_train::samples::{self, Ids};
 use altclip_train::start::Start;
