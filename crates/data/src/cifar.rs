@@ -92,9 +92,8 @@ impl Cifar {
         let missing = || Fault::new(Reason::NoSuchSample, place(), "no such sample");
         let &(file, offset, label) = found.ok_or_else(missing)?;
         let planes = self.files.bytes_at(file as usize, offset, PICTURE, place)?;
-        let png = png(&planes).map_err(|error| {
-            Fault::new(Reason::BadPicture, place(), error.to_string())
-        })?;
+        let png = png(&planes)
+            .map_err(|error| Fault::new(Reason::BadPicture, place(), error.to_string()))?;
         Ok((png, usize::from(label)))
     }
 }
@@ -103,7 +102,11 @@ impl Cifar {
 fn binary(files: &Files, file: usize) -> Result<Vec<(u64, u8)>, Error> {
     let (path, len) = (files.path(file), files.bytes(file));
     if len == 0 || !len.is_multiple_of(RECORD) {
-        return Err(Error::table(path, "the batch is cut off", format!("records of {RECORD} bytes")));
+        return Err(Error::table(
+            path,
+            "the batch is cut off",
+            format!("records of {RECORD} bytes"),
+        ));
     }
     let mut found = Vec::new();
     for record in 0..len / RECORD {
@@ -138,7 +141,8 @@ fn array(bytes: &[u8]) -> Option<std::ops::Range<usize>> {
     let mut at = 0;
     while at + 5 <= bytes.len() {
         if matches!(bytes[at], b'T' | b'B') {
-            let len = u32::from_le_bytes([bytes[at + 1], bytes[at + 2], bytes[at + 3], bytes[at + 4]]);
+            let len =
+                u32::from_le_bytes([bytes[at + 1], bytes[at + 2], bytes[at + 3], bytes[at + 4]]);
             let range = at + 5..(at + 5).checked_add(len as usize)?;
             let fits = range.end <= bytes.len() && range.len().is_multiple_of(PICTURE);
             if fits && range.len() > longest.len() && range.len() <= BATCH * PICTURE {
@@ -199,7 +203,8 @@ fn png(planes: &[u8]) -> std::io::Result<Vec<u8>> {
     let side = (SIDE as u32).to_be_bytes();
     let header = [&side[..], &side, &[8, 2, 0, 0, 0]].concat();
     let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
-    for (kind, content) in [(b"IHDR", &header), (b"IDAT", &rows.finish()?), (b"IEND", &Vec::new())] {
+    for (kind, content) in [(b"IHDR", &header), (b"IDAT", &rows.finish()?), (b"IEND", &Vec::new())]
+    {
         png.extend(u32::try_from(content.len()).unwrap_or(0).to_be_bytes());
         let mut crc = flate2::Crc::new();
         crc.update(kind);

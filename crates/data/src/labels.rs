@@ -35,7 +35,8 @@ pub struct Labelled {
 /// How labelled pictures are read.
 #[derive(Clone, Debug)]
 pub struct LabelsOptions {
-    /// The folder of the split inside of a CLIP_benchmark folder, as `train` or `test`; looked at only if it is there.
+    /// The folder of the split, as `train` or `test`, inside of a CLIP_benchmark folder or a folder of class folders;
+    /// looked at only if it is there.
     pub split: String,
     /// The file of class names, one a line in order of the labels; if not given, `classnames.txt` in the folder of
     /// the shards or in the one above. A folder of folders has its names from the folders.
@@ -80,7 +81,8 @@ impl LabelledPictures {
             return Self::from_cifar(path, cifar);
         }
         let split = path.join(&options.split);
-        let root = if split.join("nshards.txt").is_file() { &split } else { path };
+        let is_split = split.join("nshards.txt").is_file() || holds_folders(&split);
+        let root = if is_split { &split } else { path };
         if !root.exists() {
             let from = "folders of classes are ImageNet's and your own; shards are written by CLIP_benchmark's \
                         webdataset builder";
@@ -311,6 +313,13 @@ fn checked(path: &Path, names: Vec<String>, by_line: bool) -> Result<Vec<Arc<str
         return Err(Error::ClassNames { path: path.to_owned(), line: None, what });
     }
     Ok(names.into_iter().map(Arc::from).collect())
+}
+
+/// Whether there is a folder with folders: a split of classes.
+fn holds_folders(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|entries| {
+        entries.flatten().any(|e| e.file_type().is_ok_and(|kind| kind.is_dir()))
+    })
 }
 
 fn has_shards(folder: &Path) -> bool {

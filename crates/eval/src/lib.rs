@@ -35,7 +35,7 @@ mod retrieval;
 mod rows;
 mod scorer;
 
-pub use bootstrap::{Bootstrap, CONFIDENCE};
+pub use bootstrap::{Bootstrap, CONFIDENCE, wilson};
 pub use classification::{Classification, ClassificationReport, classifier, zeroshot};
 pub use consistency::{ConsistencyOptions, ConsistencyReport, PairConsistency, consistency};
 pub use error::Error;

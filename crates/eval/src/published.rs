@@ -37,7 +37,10 @@ impl Published {
     /// Whether a model of this name is this row's.
     pub fn is_of(&self, name: &str) -> bool {
         let words = |name: &str| -> String {
-            name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase()
+            name.chars()
+                .filter(char::is_ascii_alphanumeric)
+                .collect::<String>()
+                .to_ascii_lowercase()
         };
         let name = words(name);
         let is_chinese = name.contains("cnclip") || name.contains("chineseclip");
@@ -58,7 +61,14 @@ const fn row(
     text_retrieval_recall: [f64; 3],
     mean_recall: f64,
 ) -> Published {
-    Published { dataset, language, model, image_retrieval_recall, text_retrieval_recall, mean_recall }
+    Published {
+        dataset,
+        language,
+        model,
+        image_retrieval_recall,
+        text_retrieval_recall,
+        mean_recall,
+    }
 }
 
 const FLICKR30K: (&str, &str) = ("flickr30k", "en");

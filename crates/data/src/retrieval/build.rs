@@ -187,11 +187,8 @@ impl<'o> Builder<'o> {
             }
             let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
             let text = text.strip_suffix(b"\r").unwrap_or(text);
-            let text = if number == 1 {
-                text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
-            } else {
-                text
-            };
+            let text =
+                if number == 1 { text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text) } else { text };
             match std::str::from_utf8(text) {
                 Ok(text) if text.contains('\0') => {
                     self.fault(Reason::Nul, place, "a text has no such character");

@@ -1,8 +1,8 @@
 //! Lists and shards of captioned pictures: the datasets of training, as sets. Lines that name one picture file are one
 //! picture, in whatever languages.
 
-use super::build::{Builder, Stored};
 use super::Layout;
+use super::build::{Builder, Stored};
 use crate::{CaptionedPictures, CaptionsOptions, Dataset as _, Error, Picture};
 
 pub(super) fn read(builder: &mut Builder<'_>) -> Result<(), Error> {

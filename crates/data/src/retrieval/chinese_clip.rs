@@ -100,7 +100,8 @@ fn index(builder: &mut Builder<'_>, path: &Path) -> Result<(), Error> {
                 line += 1;
                 let stop = if byte == b'\n' { at } else { at + 1 };
                 let place = Place::line(&name, line);
-                let stored = std::str::from_utf8(&id).ok().zip(tab).filter(|(id, _)| !id.is_empty());
+                let stored =
+                    std::str::from_utf8(&id).ok().zip(tab).filter(|(id, _)| !id.is_empty());
                 match stored {
                     Some((_, tab)) if stop - tab - 1 > longest => {
                         builder.fault(Reason::TooLong, place, "a picture over the limit");

@@ -36,11 +36,13 @@ pub(super) fn read(builder: &mut Builder<'_>) -> Result<(), Error> {
     let path: &Path = &builder.spec.path;
     let from = "dataset_flickr30k.json and dataset_coco.json are in the caption datasets of Karpathy's Deep \
                 Visual-Semantic Alignments; the pictures are those of the Flickr30k and MSCOCO projects";
-    let whole: Whole = serde_json::from_reader(BufReader::new(open(path, from)?)).map_err(|error| {
-        let line = (error.line() > 0).then_some(error.line() as u64);
-        let expected = "an object with a list `images` of filename, split and sentences".to_owned();
-        Error::Table { path: path.to_owned(), line, what: error.to_string(), expected }
-    })?;
+    let whole: Whole =
+        serde_json::from_reader(BufReader::new(open(path, from)?)).map_err(|error| {
+            let line = (error.line() > 0).then_some(error.line() as u64);
+            let expected =
+                "an object with a list `images` of filename, split and sentences".to_owned();
+            Error::Table { path: path.to_owned(), line, what: error.to_string(), expected }
+        })?;
     let file: Arc<str> = path.display().to_string().into();
     let split = builder.options.split.clone();
     for image in whole.images {

@@ -103,7 +103,9 @@ impl FromStr for SetSpec {
             _ if path.is_dir() => Layout::Webdataset,
             _ => {
                 let names = PREFIXES.map(|(name, _)| name).join(", ");
-                return Err(format!("`{text}` does not say its layout: KIND:PATH, KIND of {names}"));
+                return Err(format!(
+                    "`{text}` does not say its layout: KIND:PATH, KIND of {names}"
+                ));
             }
         };
         Ok(Self { layout, path })

@@ -37,7 +37,11 @@ pub(super) fn read(builder: &mut Builder<'_>) -> Result<(), Error> {
             let picture = pictures.get(count).copied();
             count += 1;
             match picture {
-                None => builder.fault(Reason::BrokenLine, place, "there are more captions than pictures"),
+                None => builder.fault(
+                    Reason::BrokenLine,
+                    place,
+                    "there are more captions than pictures",
+                ),
                 Some(Some(picture)) => {
                     builder.caption(line, picture, Vec::new(), language.as_deref(), &place);
                 }
@@ -74,6 +78,8 @@ fn captions(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 /// The language in a file's name, by its usual code.
 fn language(path: &Path) -> Option<String> {
     let stem = path.file_stem()?.to_str()?;
-    let code = stem.strip_prefix("test_1kcaptions_").or_else(|| stem.rsplit_once("captions_").map(|p| p.1))?;
+    let code = stem
+        .strip_prefix("test_1kcaptions_")
+        .or_else(|| stem.rsplit_once("captions_").map(|p| p.1))?;
     Some(if code == "jp" { "ja".to_owned() } else { code.to_owned() })
 }
