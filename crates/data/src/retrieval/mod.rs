@@ -30,6 +30,8 @@ pub struct SetSpec {
     pub layout: Layout,
     /// Its file or folder.
     pub path: PathBuf,
+    /// The public set that it is, where the prefix says so.
+    known: Option<&'static str>,
 }
 
 /// How a set is laid out.
@@ -56,8 +58,8 @@ pub enum Layout {
     Crossmodal,
 }
 
-/// Prefixes of a spec, their layouts and the name under which results are compared.
-const PREFIXES: [(&str, Layout); 22] = [
+/// Prefixes of a spec and their layouts.
+const PREFIXES: [(&str, Layout); 23] = [
     ("jsonl", Layout::List),
     ("csv", Layout::List),
     ("tsv", Layout::List),
@@ -75,11 +77,26 @@ const PREFIXES: [(&str, Layout); 22] = [
     ("id-text", Layout::IdText),
     ("flickr30k-cn", Layout::IdText),
     ("coco-cn", Layout::IdText),
+    ("coco-cn-5k", Layout::IdText),
     ("clip-benchmark", Layout::IdText),
     ("muge", Layout::ChineseClip),
     ("chinese-clip", Layout::ChineseClip),
     ("xtd", Layout::Xtd),
     ("crossmodal-3600", Layout::Crossmodal),
+];
+
+/// The prefixes that name a public set; the others name a layout.
+const KNOWN: [&str; 10] = [
+    "cifar10",
+    "flickr8k",
+    "flickr30k",
+    "mscoco",
+    "flickr30k-cn",
+    "coco-cn",
+    "coco-cn-5k",
+    "muge",
+    "xtd",
+    "crossmodal-3600",
 ];
 
 impl FromStr for SetSpec {
@@ -89,9 +106,10 @@ impl FromStr for SetSpec {
         if let Some((prefix, path)) = text.split_once(':')
             && let Some((_, layout)) = PREFIXES.iter().find(|(name, _)| *name == prefix)
         {
+            let known = KNOWN.into_iter().find(|name| *name == prefix);
             return match path {
                 "" => Err(format!("`{text}` names no file: write {prefix}:PATH")),
-                _ => Ok(Self { layout: *layout, path: path.into() }),
+                _ => Ok(Self { layout: *layout, path: path.into(), known }),
             };
         }
         let path = PathBuf::from(text);
@@ -108,13 +126,16 @@ impl FromStr for SetSpec {
                 ));
             }
         };
-        Ok(Self { layout, path })
+        Ok(Self { layout, path, known: None })
     }
 }
 
 impl SetSpec {
-    /// Whether the set is of captions; one of a webdataset says so in `dataset_type.txt`.
+    /// The name under which results are kept: that of the public set, else the file's or folder's.
     pub fn name(&self) -> String {
+        if let Some(known) = self.known {
+            return known.to_owned();
+        }
         let stem = |path: &Path| {
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             name.strip_prefix("dataset_").unwrap_or(&name).to_lowercase()

@@ -67,7 +67,7 @@ fn interval(record: &Record, name: &str) -> Option<[f64; 2]> {
 }
 
 fn shown(path: &Path) -> String {
-    quote(&path.to_string_lossy()).to_string()
+    quote(&path.to_string_lossy())
 }
 
 /// The records of a JSON file, one object or one a line, or of all such files of a folder.

@@ -17,7 +17,7 @@ pub(super) struct Wanted<'a> {
 
 /// The entries of a file.
 pub(super) fn read(path: &Path, wanted: &Wanted<'_>) -> Result<Vec<String>, Failure> {
-    let shown = quote(&path.to_string_lossy()).to_string();
+    let shown = quote(&path.to_string_lossy());
     let text = std::fs::read_to_string(path).map_err(|error| {
         Failure::one(
             Report::new(
