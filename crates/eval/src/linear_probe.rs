@@ -262,7 +262,7 @@ mod tests {
             let shifted = |by: f64| {
                 let mut weights = weights.clone();
                 weights[at] += by;
-                samples.loss(&scorer, 0.1, &weights, &mut vec![0.0; 18])
+                samples.loss(&scorer, 0.1, &weights, &mut [0.0; 18])
             };
             let slope = (shifted(1e-5) - shifted(-1e-5)) / 2e-5;
             assert!((slope - gradient[at]).abs() < 1e-9, "{at}: {slope} {}", gradient[at]);
