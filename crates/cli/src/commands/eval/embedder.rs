@@ -79,7 +79,7 @@ impl<'m> Embedder<'m> {
 
     /// The rows of `len` pictures.
     pub(super) fn pictures(&mut self, len: usize, source: Source) -> Result<Images, Failure> {
-        let start = Instant::now();
+        let mut start = Instant::now();
         let width = self.width();
         let mut rows: Vec<Option<Result<Vec<f32>, Report>>> = Vec::new();
         rows.resize_with(len, || None);
@@ -97,6 +97,12 @@ impl<'m> Embedder<'m> {
             }
         }
         let missing: Vec<usize> = (0..len).filter(|&n| rows[n].is_none()).collect();
+        if !missing.is_empty() {
+            // Weights are read now: that is not part of the rate.
+            let loading = Instant::now();
+            self.model.image_encoder()?;
+            start += loading.elapsed();
+        }
         let bar = progress(missing.len(), self.reporter);
         let faults = Arc::new(Mutex::new(Vec::new()));
         let (noted, numbers) = (Arc::clone(&faults), missing.clone());
@@ -160,7 +166,7 @@ impl<'m> Embedder<'m> {
 
     /// The rows of texts, `[N, E]`, normalised.
     pub(super) fn texts<S: AsRef<str>>(&mut self, texts: &[S]) -> Result<Vec<f32>, Failure> {
-        let start = Instant::now();
+        let mut start = Instant::now();
         let width = self.width();
         let mut rows = vec![0.0; texts.len() * width];
         let mut missing = Vec::new();
@@ -173,6 +179,11 @@ impl<'m> Embedder<'m> {
                 Some(known) => row.copy_from_slice(&known),
                 None => missing.push(n),
             }
+        }
+        if !missing.is_empty() {
+            let loading = Instant::now();
+            self.model.text_encoder()?;
+            start += loading.elapsed();
         }
         self.work.from_cache += texts.len() - missing.len();
         self.work.texts_computed += missing.len();
