@@ -207,6 +207,15 @@ impl Model {
         self.repaired.get().unwrap_or(&self.opened)
     }
 
+    /// A hash of what the rows depend on: weights, tokenizer and preprocessor files by their names,
+    /// sizes, times and heads, and how the model was loaded. It names a cache of embeddings.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn fingerprint(&self) -> Result<String> {
+        packed::embeddings_fingerprint(&self.path, &self.options)
+    }
+
     /// What was noticed while loading.
     pub fn warnings(&self) -> &[Report] {
         &self.warnings

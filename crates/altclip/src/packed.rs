@@ -180,6 +180,20 @@ fn fingerprint(dir: &Path, options: &LoadOptions) -> Result<String> {
     Ok(identity.finish())
 }
 
+/// What embeddings depend on, of a folder or a packed file.
+pub(crate) fn embeddings_fingerprint(path: &Path, options: &LoadOptions) -> Result<String> {
+    let mut identity = match (path.parent(), path.file_name().and_then(|name| name.to_str())) {
+        (Some(dir), Some(name)) if path.is_file() => {
+            let mut identity = Identity::new("embeddings");
+            identity.add_file(dir, name)?;
+            identity
+        }
+        _ => Identity::new(&format!("embeddings {}", fingerprint(path, options)?)),
+    };
+    identity.add_text(&format!("{} {:?}", options.max_length, options.decode));
+    Ok(identity.finish())
+}
+
 /// Packs a model folder into one file, which [`crate::Model::load`] opens.
 ///
 /// The precision is that of the options; their formats hold for single matrices. The file is written

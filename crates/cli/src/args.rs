@@ -4,7 +4,10 @@ pub(crate) mod config_file;
 mod eval;
 pub(crate) mod train;
 
-pub(crate) use eval::{Eval, EvalRetrieval, EvalTask};
+pub(crate) use eval::{
+    Eval, EvalCompare, EvalConsistency, EvalLinearProbe, EvalRetrieval, EvalRun, EvalTask,
+    EvalZeroshot,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -88,7 +91,7 @@ HF_HUB_DOWNLOAD_TIMEOUT, HF_HUB_DISABLE_PROGRESS_BARS.")]
   altclip doctor --model BAAI/AltCLIP --full
   altclip doctor --model BAAI/AltCLIP --accuracy --images photos/")]
     Doctor(Doctor),
-    /// How good embeddings are at a task
+    /// How good a model or its embeddings are at a task
     Eval(Eval),
     /// A model folder to one packed file that starts at once
     #[command(after_help = "Example:
@@ -134,8 +137,8 @@ pub(crate) struct RunArgs {
     /// Numeric format of weights and activations
     #[arg(long, env = "ALTCLIP_PRECISION", value_enum, default_value_t = Precision::F32)]
     pub(crate) precision: Precision,
-    /// Pack the weights anew instead of keeping them in ALTCLIP_CACHE [default: the user's cache
-    /// folder]; f32 is never kept
+    /// Keep nothing in ALTCLIP_CACHE [default: the user's cache folder]: no packed weights (those of f32
+    /// never are) and no embeddings that `eval` computed
     #[arg(long)]
     pub(crate) no_cache: bool,
     /// Number of threads [default: as many as the process may use]

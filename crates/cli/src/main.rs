@@ -48,7 +48,7 @@ fn run(cli: &Cli, given: &clap::ArgMatches, reporter: Reporter) -> Result<(), Fa
         Command::Train(args) => commands::train::run(args, reporter),
         Command::Bench(args) => commands::bench::run(args),
         Command::Doctor(args) => commands::doctor::run(args),
-        Command::Eval(args) => commands::eval::run(args),
+        Command::Eval(args) => commands::eval::run(args, reporter),
         Command::Convert(args) => commands::convert::run(args, reporter),
         Command::Completions { shell } => commands::completions(*shell),
     }

@@ -109,7 +109,7 @@ codes! {
     E5010 3 "a label or class name is not valid";
     E5011 3 "a sample is in a language that was not asked for";
     E5012 3 "nothing can be learned from these texts";
-    W5013 0 "the dataset has a property that weakens training";
+    W5013 0 "the dataset has a property that weakens training or the figures";
     E5020 3 "not an array file of numpy that can be used";
     E5021 3 "embeddings, index, languages or labels do not belong together";
     E5022 3 "an embedding is not finite or is zero";

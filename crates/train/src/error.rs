@@ -106,6 +106,12 @@ impl From<altclip_durable::Error> for Error {
     }
 }
 
+impl From<altclip::Error> for Error {
+    fn from(error: altclip::Error) -> Self {
+        Error::Reported(error.report())
+    }
+}
+
 impl From<altclip_image::Error> for Error {
     fn from(error: altclip_image::Error) -> Self {
         Error::Reported(error.report())

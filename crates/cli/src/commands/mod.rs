@@ -10,7 +10,6 @@ mod dump;
 pub(crate) mod embed;
 mod end_to_end;
 pub(crate) mod eval;
-mod eval_page;
 pub(crate) mod info;
 pub(crate) mod preprocess;
 pub(crate) mod similarity;
