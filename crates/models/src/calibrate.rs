@@ -50,6 +50,7 @@ impl Opened {
         let (text, edges) = match &self.config().text {
             Text::AltClip(text) => (text.bert.blocks.num_hidden_layers, 1),
             Text::Clip(text) => (text.blocks.num_hidden_layers, 0),
+            Text::Bert(text) => (text.bert.blocks.num_hidden_layers, usize::from(text.pooler)),
         };
         let (vision, more) =
             self.config().vision.map_or((0, 0), |vision| (vision.blocks.num_hidden_layers, 3));

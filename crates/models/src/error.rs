@@ -64,8 +64,8 @@ impl Diagnose for Error {
             Error::Family(name) => Report::new(Code::E2302, "config", message)
                 .place("config.json, model_type")
                 .got(quote(name))
-                .expected("altclip or clip")
-                .help("this program runs AltCLIP, AltCLIP-m9, AltCLIP-m18 and CLIP folders"),
+                .expected("altclip, clip, chinese_clip, taiyi_clip, prd2, r2d2 or wukong")
+                .help("this program runs AltCLIP, -m9, -m18, CLIP, CN-CLIP, Taiyi, PRD2, R2D2 and Wukong"),
             Error::NoTower(tower) => Report::new(Code::E2101, "model", message)
                 .got(format!("a folder without {tower}"))
                 .expected("a dual encoder")
