@@ -249,6 +249,7 @@ impl TextTower {
 pub struct TextEncoder {
     tower: TextTower,
     projection: Option<Linear>,
+    token_wise: bool,
 }
 
 impl TextEncoder {
@@ -270,7 +271,8 @@ impl TextEncoder {
         let projection = (config.projection_dim > 0).then(|| {
             Linear::edge_with(weights, "text_projection", shape, config.projection_bias.text)
         });
-        Ok(Self { tower, projection: projection.transpose()? })
+        let token_wise = config.similarity == Similarity::TokenWise;
+        Ok(Self { tower, projection: projection.transpose()?, token_wise })
     }
 
     /// The tower without its projection.
@@ -290,8 +292,11 @@ impl TextEncoder {
         }
     }
 
-    /// Projected, not normalised: `[B, E]`.
+    /// Projected, not normalised: `[B, E]`. [`Error::TokenWise`] for a model that compares tokens.
     pub fn features(&self, b: &dyn Backend, texts: &[&[u32]]) -> Result<Tensor> {
+        if self.token_wise {
+            return Err(Error::TokenWise);
+        }
         self.project(b, &self.pooled(b, texts)?)
     }
 
@@ -337,6 +342,7 @@ pub struct ImageEncoder {
     /// The learner takes tokens of the joint space.
     learner_behind: bool,
     patches: usize,
+    token_wise: bool,
 }
 
 impl ImageEncoder {
@@ -363,6 +369,7 @@ impl ImageEncoder {
                 found.width == config.projection_dim && found.width != vision.blocks.hidden_size
             }),
             patches: vision.tokens() - 1,
+            token_wise: config.similarity == Similarity::TokenWise,
         })
     }
 
@@ -374,8 +381,11 @@ impl ImageEncoder {
     /// Pixel values `[B, 3 · Y · X]` to features, projected, not normalised: `[B, E]`.
     ///
     /// # Errors
-    /// As [`Backend::forward`].
+    /// [`Error::TokenWise`] for a model that compares tokens, or as [`Backend::forward`].
     pub fn features(&self, b: &dyn Backend, pixels: &Tensor) -> Result<Tensor> {
+        if self.token_wise {
+            return Err(Error::TokenWise);
+        }
         self.projection.forward(b, &self.tower.pooled(b, pixels)?)
     }
 

@@ -26,6 +26,9 @@ pub enum Error {
     /// The folder holds only one tower and the other was asked for.
     #[error("the model has no {0}")]
     NoTower(&'static str),
+    /// One row for a picture or text was asked of a model that compares tokens.
+    #[error("this model compares tokens; it has no single row for a picture or text")]
+    TokenWise,
     /// Several faults of one model, all of them listed.
     #[error("{} faults", .0.len())]
     Problems(Vec<Error>),
@@ -70,6 +73,10 @@ impl Diagnose for Error {
                 .got(format!("a folder without {tower}"))
                 .expected("a dual encoder")
                 .help("use the folder of the whole model, not of one part"),
+            Error::TokenWise => Report::new(Code::E2302, "model", message)
+                .got("a model that compares token by token")
+                .expected("a model with one row each")
+                .help("use classify; in the library Model::compare and Model::zero_shot"),
             Error::Problems(problems) => match problems.first() {
                 Some(first) => first.report(),
                 None => Report::new(Code::E9001, "model", message),
