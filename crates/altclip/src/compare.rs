@@ -103,17 +103,25 @@ impl Model {
     /// # Errors
     /// As [`Model::encode_text`].
     pub fn text_side<S: AsRef<str>>(&self, texts: &[S]) -> Result<Side> {
-        let similarity = self.similarity();
-        if similarity == Similarity::Cosine {
-            let kind = Kind::Rows(self.encode_text(texts)?);
-            return Ok(Side { is_text: true, kind });
-        }
         let ids = texts.iter().map(|text| Ok(self.tokenize(text.as_ref())?.input_ids));
         let ids = ids.collect::<Result<Vec<_>>>()?;
         let ids: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
+        self.id_side(&ids)
+    }
+
+    /// As [`Model::text_side`], from token ids.
+    ///
+    /// # Errors
+    /// As [`Model::encode_text`].
+    pub fn id_side(&self, ids: &[&[u32]]) -> Result<Side> {
+        let similarity = self.similarity();
+        if similarity == Similarity::Cosine {
+            let kind = Kind::Rows(self.normalize(&self.features_of_ids(ids)?)?);
+            return Ok(Side { is_text: true, kind });
+        }
         let (b, encoder) = (self.backend(), self.text_encoder()?);
         let mut gathered = Gathered::new(self);
-        for batch in batches(&ids) {
+        for batch in batches(ids) {
             if similarity == Similarity::TokenWise {
                 gathered.tokens(b, encoder.tokens(b, batch)?)?;
             } else {
