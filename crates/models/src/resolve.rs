@@ -81,9 +81,11 @@ pub(crate) fn resolve(json: &[u8], checkpoint: &Checkpoint) -> Result<Resolved> 
         }
         false => None,
     };
-    let projection_dim = match vision {
-        None => 0,
-        Some(_) => resolver.size(
+    // A classifier is a text encoder with its projection; AltCLIP's tower alone has none.
+    let projects = vision.is_some() || (family == Family::TaiyiClip && has("text_projection.weight"));
+    let projection_dim = match projects {
+        false => 0,
+        true => resolver.size(
             "projection_dim",
             file.get("projection_dim").and_then(Value::as_u64),
             &[("text_projection.weight", 0), ("visual_projection.weight", 0)],
@@ -394,7 +396,7 @@ impl Resolver<'_> {
                 self.problem(&field("num_hidden_layers"), said.to_string(), allowed);
                 layers
             }
-            Some(_) if layers > 0 => layers,
+            _ if layers > 0 => layers,
             said => self.size(&field("num_hidden_layers"), said, &[], None),
         };
         let heads = side.num_attention_heads.unwrap_or(defaults.heads);
