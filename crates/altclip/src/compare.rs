@@ -61,8 +61,7 @@ impl Tokens {
 
     /// These items one after the other, as a tensor.
     fn gather(&self, b: &dyn Backend, items: &[usize]) -> Result<(Tensor, Segments)> {
-        let numbers: Vec<f32> =
-            items.iter().flat_map(|&item| self.item(item)).copied().collect();
+        let numbers: Vec<f32> = items.iter().flat_map(|&item| self.item(item)).copied().collect();
         let lengths = items.iter().map(|&item| self.starts[item + 1] - self.starts[item]);
         let rows = numbers.len() / self.width.max(1);
         Ok((b.tensor(rows, self.width, &numbers)?, Segments::from_lengths(lengths)))
@@ -219,8 +218,7 @@ impl Model {
                 let item = others.gather(b, items)?;
                 let (text, image) =
                     if queries_are_texts { (&query, &item) } else { (&item, &query) };
-                let found =
-                    reranker.probabilities(b, (&text.0, &text.1), (&image.0, &image.1))?;
+                let found = reranker.probabilities(b, (&text.0, &text.1), (&image.0, &image.1))?;
                 for (&item, probability) in items.iter().zip(found) {
                     scores[item] = probability + cosines[item];
                 }

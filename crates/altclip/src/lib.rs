@@ -19,9 +19,9 @@ pub mod samples;
 pub use compare::Side;
 pub use embeddings::{Classified, Embeddings, Label};
 pub use error::{Error, Kind};
+pub use files::{IMAGE_TOWER, preprocessor, tokenizer_in};
 pub use labels::Templates;
 pub use languages::languages;
-pub use files::{IMAGE_TOWER, preprocessor, tokenizer_in};
 pub use model::{Conditioning, Inspection, LoadOptions, Model, inspect};
 pub use observer::{Event, Observer};
 pub use ordered::{Ordered, Panicked};
@@ -29,10 +29,10 @@ pub use packed::{Converted, convert};
 pub use pipeline::{ImageTower, Picture, PictureOptions, Pictures, TextRow, Texts};
 
 pub use altclip_checkpoint as checkpoint;
-pub use altclip_models::Similarity;
 pub use altclip_hub as hub;
 pub use altclip_image as image;
 pub use altclip_models as models;
+pub use altclip_models::Similarity;
 pub use altclip_tensor as tensor;
 pub use altclip_tokenizer as tokenizer;
 

@@ -245,11 +245,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn finish(
-        &self,
-        mut tensors: Vec<Entry>,
-        warnings: Vec<Report>,
-    ) -> Result<StateDict, Error> {
+    fn finish(&self, mut tensors: Vec<Entry>, warnings: Vec<Report>) -> Result<StateDict, Error> {
         tensors.sort_by(|a, b| a.name.cmp(&b.name));
         for pair in tensors.windows(2) {
             if let [a, b] = pair

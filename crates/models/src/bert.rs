@@ -64,13 +64,7 @@ impl TokenBatch {
                 rows.iter().flat_map(|row| roberta_positions(row, pad)).collect()
             }
         };
-        Self {
-            positions,
-            ids: rows.concat().into(),
-            queries,
-            keys,
-            key_rows,
-        }
+        Self { positions, ids: rows.concat().into(), queries, keys, key_rows }
     }
 
     /// Where each text begins.
@@ -154,7 +148,7 @@ impl Bert {
         match self.blocks.last() {
             Some(block) => {
                 block.forward(b, &x, &batch.sequences(), Some(&batch.queries.first_rows()))
-            },
+            }
             None => Err(Error::NoTower("text blocks")),
         }
     }

@@ -4,11 +4,11 @@
 //! CN-CLIP: Yang et al., arXiv 2211.01335; huggingface/transformers `models/chinese_clip` (5.23). Taiyi: the
 //! logits of `BertForSequenceClassification` are the text's feature, so its classifier is the projection.
 
+use crate::Result;
 use crate::bert::{Bert, TokenBatch};
 use crate::config::BertText as Config;
 use crate::layers::Linear;
 use crate::weights::Weights;
-use crate::Result;
 use altclip_tensor::{Activation, Backend, Segments, Tensor};
 
 /// BERT with at most a pooler.

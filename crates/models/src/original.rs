@@ -232,7 +232,10 @@ mod tests {
                 "transformer.resblocks.11.mlp.c_proj.weight",
                 "text_model.encoder.layers.11.mlp.fc2.weight",
             ),
-            ("bert.encoder.layer.0.output.dense.bias", "text_model.encoder.layer.0.output.dense.bias"),
+            (
+                "bert.encoder.layer.0.output.dense.bias",
+                "text_model.encoder.layer.0.output.dense.bias",
+            ),
             ("text_proj.bias", "text_projection.bias"),
             ("transformer.ln_final.bias", "text_model.final_layer_norm.bias"),
         ] {

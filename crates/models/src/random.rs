@@ -118,8 +118,8 @@ impl crate::config::Model {
     /// [`Error::Family`] for another name.
     pub fn preset(name: &str) -> Result<Self> {
         use crate::config::{
-            AltClipText, Bert, Family, Positions, ProjectionBias, Scale, Similarity, Text, Transformer,
-            Vision,
+            AltClipText, Bert, Family, Positions, ProjectionBias, Scale, Similarity, Text,
+            Transformer, Vision,
         };
         use altclip_tensor::Activation;
         let large = Transformer {

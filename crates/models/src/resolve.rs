@@ -82,7 +82,8 @@ pub(crate) fn resolve(json: &[u8], checkpoint: &Checkpoint) -> Result<Resolved> 
         false => None,
     };
     // A classifier is a text encoder with its projection; AltCLIP's tower alone has none.
-    let projects = vision.is_some() || (family == Family::TaiyiClip && has("text_projection.weight"));
+    let projects =
+        vision.is_some() || (family == Family::TaiyiClip && has("text_projection.weight"));
     let projection_dim = match projects {
         false => 0,
         true => resolver.size(
@@ -104,15 +105,10 @@ pub(crate) fn resolve(json: &[u8], checkpoint: &Checkpoint) -> Result<Resolved> 
         _ => Similarity::Cosine,
     };
     let token_learner = (family == Family::Wukong).then(|| resolver.token_learner()).flatten();
-    let family = if vision.is_none() && family == Family::AltClip {
-        Family::AltClipText
-    } else {
-        family
-    };
-    let projection_bias = ProjectionBias {
-        text: has("text_projection.bias"),
-        vision: has("visual_projection.bias"),
-    };
+    let family =
+        if vision.is_none() && family == Family::AltClip { Family::AltClipText } else { family };
+    let projection_bias =
+        ProjectionBias { text: has("text_projection.bias"), vision: has("visual_projection.bias") };
     let model = Model {
         family,
         text,
@@ -293,7 +289,8 @@ impl Resolver<'_> {
 
     fn clip_text(&mut self, side: &Side) -> ClipText {
         const EMBEDDINGS: &str = "text_model.embeddings";
-        let blocks = self.transformer("text_config", side, &CLIP_TEXT, &Defaults { heads: 8, ..CLIP });
+        let blocks =
+            self.transformer("text_config", side, &CLIP_TEXT, &Defaults { heads: 8, ..CLIP });
         let name = |table: &str| format!("{EMBEDDINGS}.{table}.weight");
         ClipText {
             blocks,

@@ -559,7 +559,11 @@ pub fn is_unused(name: &str, model: &Model) -> bool {
     let norm = model.vision.is_some_and(|vision| !vision.post_layernorm);
     (model.vision.is_none() && name == "logit_scale")
         || (norm && is(&["vision_model.post_layernorm."]))
-        || is(&["text_model.pooler.", "text_joint_layer.embeddings.", "img_joint_layer.embeddings."])
+        || is(&[
+            "text_model.pooler.",
+            "text_joint_layer.embeddings.",
+            "img_joint_layer.embeddings.",
+        ])
         || is(&["mlm_head.", "token_learner.attention_maps.1.bias"])
         || name.ends_with(".attn_mask")
         || ["input_resolution", "context_length", "vocab_size"].contains(&name)

@@ -71,9 +71,10 @@ mod tests {
     #[test]
     fn the_vocabulary_follows_from_the_merges() {
         let file = compressed("\"#version: 0.2\nt h\nth e</w>\nc a\nca t</w>\n");
-        let tokenizer =
-            Tokenizer::from_files("x".as_ref(), &|name| Ok((name == FILES[1]).then(|| file.clone())))
-                .unwrap();
+        let tokenizer = Tokenizer::from_files("x".as_ref(), &|name| {
+            Ok((name == FILES[1]).then(|| file.clone()))
+        })
+        .unwrap();
         let ids = |text: &str| tokenizer.encode(text, 77).unwrap().input_ids;
         // 512 byte pieces, four merges, two special tokens.
         assert_eq!(ids("The cat"), [516, 513, 515, 517]);

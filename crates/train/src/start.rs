@@ -333,9 +333,7 @@ fn deviation(model: &Model, name: &str) -> f64 {
         (_, Some(vision)) if name == "visual_projection.weight" => {
             inverse_root(vision.blocks.hidden_size)
         }
-        (text, _) if name == "text_projection.weight" => {
-            inverse_root(text.width())
-        }
+        (text, _) if name == "text_projection.weight" => inverse_root(text.width()),
         _ => 0.02,
     }
 }

@@ -226,8 +226,7 @@ fn r2d2_looks_twice() {
     let cosines = images.embeddings().unwrap().cosines(texts.embeddings().unwrap()).unwrap();
     assert!(error_of(&cosines, &expected) > 1e-2);
     let turned = model.compare(&texts, &images).unwrap();
-    let back: Vec<f32> =
-        (0..12).map(|at| turned[at % ids.len() * 3 + at / ids.len()]).collect();
+    let back: Vec<f32> = (0..12).map(|at| turned[at % ids.len() * 3 + at / ids.len()]).collect();
     assert_stage("r2d2 similarity of texts", &back, &expected);
     // 140 texts: the 128 best of each picture are looked at again, the others are behind.
     let many: Vec<Vec<u32>> = (0..140).map(|n| vec![2, 5 + n, 40 + n, 3]).collect();
@@ -316,9 +315,8 @@ fn authors_files_are_packed_like_any_other() {
 fn a_resnet_is_named_and_a_foreign_file_asks_for_its_configuration() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str| {
-        let mut header = format!(
-            r#"{{"{name}":{{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}}}"#
-        );
+        let mut header =
+            format!(r#"{{"{name}":{{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}}}"#);
         header.push_str(&" ".repeat((8 - header.len() % 8) % 8));
         let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 4]].concat();
         std::fs::write(dir.path().join("x.pt"), bytes).unwrap();
