@@ -16,7 +16,7 @@ pub(crate) fn named(model: &Path) -> Result<PathBuf, Failure> {
     folder(&ModelArgs { model: Some(model.to_owned()), allow_extra_keys: false })
 }
 
-/// The folder or packed file of the model that was named.
+/// The folder, packed file or author's own weight file of the model that was named.
 pub(crate) fn folder(args: &ModelArgs) -> Result<PathBuf, Failure> {
     let Some(named) = &args.model else {
         return Err(Failure::one(
@@ -27,7 +27,8 @@ pub(crate) fn folder(args: &ModelArgs) -> Result<PathBuf, Failure> {
                 .help("for example: altclip download BAAI/AltCLIP, then --model BAAI/AltCLIP"),
         ));
     };
-    let packed = named.extension().is_some_and(|extension| extension == "altclip");
+    let packed = named.extension().is_some_and(|extension| extension == "altclip")
+        || altclip::checkpoint::is_original(named);
     if named.is_dir() || (packed && named.is_file()) {
         return Ok(named.clone());
     }

@@ -4,7 +4,7 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement")]
 
 use altclip_models::bert::{Bert, TokenBatch};
-use altclip_models::config::{Bert as Config, Transformer};
+use altclip_models::config::{Bert as Config, Positions, Transformer};
 use altclip_models::random::RandomWeights;
 use altclip_models::weights::{Prepared, Source, Weights};
 use altclip_tensor::autograd::Tape;
@@ -146,6 +146,7 @@ fn main() {
         max_position_embeddings: 514,
         type_vocab_size: 1,
         pad_token_id: 1,
+        positions: Positions::AfterPad,
     };
     let texts: Vec<Vec<u32>> = (0..TEXTS)
         .map(|text| (0..TOKENS).map(|i| 2 + (text * 977 + i * 131) as u32 % 8000).collect())
@@ -170,7 +171,7 @@ fn main() {
         if arg("checkpoints") {
             tape = tape.with_checkpoints();
         }
-        let batch = TokenBatch::new(&texts, 1);
+        let batch = TokenBatch::new(&texts, &config);
         let y = model.hidden_state(&tape, &batch, 12).unwrap();
         let forward = start.elapsed() - built;
         parts.push(part());

@@ -124,6 +124,7 @@ pub(crate) unsafe fn finish<V: F32x16>(args: &FinishArgs) {
             Activation::Identity => finish_with::<V>(args, Activation::Identity),
             Activation::Gelu => finish_with::<V>(args, Activation::Gelu),
             Activation::QuickGelu => finish_with::<V>(args, Activation::QuickGelu),
+            Activation::Tanh => finish_with::<V>(args, Activation::Tanh),
         }
     }
 }

@@ -60,10 +60,7 @@ pub(crate) fn run(args: &Args, reporter: Reporter) -> Result<(), Failure> {
     let init = CpuBackend::new(threads(&full.run));
     let mut start = Start::of_student(&student_dir, &teacher_dir, full.run.seed, init.kernels().1)?;
     let opened = opened(&teacher_dir)?;
-    let width = match opened.config().text {
-        altclip::models::config::Text::Clip(text) => text.blocks.hidden_size,
-        altclip::models::config::Text::AltClip(text) => text.project_dim,
-    };
+    let width = opened.config().text.width();
     let made_of = format!("{} {fingerprint} {}", weights_of(&teacher_dir)?, teacher_ids.max_length);
     let cache = FeatureCache::open(&session.file("cache/teacher.rows"), &made_of, width)?;
     let teacher = Teacher::new(opened.config(), &opened.files(), session.threads(), Some(cache))?;
