@@ -99,6 +99,10 @@ impl FeatureCache {
     }
 
     fn put_of(&mut self, number: u64, input: u64, row: &[f32]) -> Result<()> {
+        if !row.iter().all(|value| value.is_finite()) {
+            // Such a row is computed anew, and found again.
+            return Ok(());
+        }
         let mut bytes: Vec<u8> = row.iter().flat_map(|value| value.to_le_bytes()).collect();
         bytes.extend(self.checksum(number ^ input, &bytes));
         self.misses += 1;

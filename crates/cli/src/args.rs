@@ -75,6 +75,11 @@ pub(crate) enum Command {
 Variables: HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH, HF_HUB_OFFLINE,
 HF_HUB_DOWNLOAD_TIMEOUT, HF_HUB_DISABLE_PROGRESS_BARS.")]
     Download(Download),
+    /// A miniature model finds pictures in eight languages; no network, no model needed
+    #[command(after_help = "Example:
+  altclip demo
+  altclip demo --out found.html --json")]
+    Demo(Demo),
     /// Trains a model
     #[command(subcommand)]
     Train(Box<train::Train>),
@@ -365,6 +370,19 @@ pub(crate) enum PackedPrecision {
     Bf16,
     /// 8-bit integers inside the towers, bfloat16 at their ends
     Int8,
+}
+
+#[derive(Args)]
+pub(crate) struct Demo {
+    /// The page to write
+    #[arg(long, value_name = "FILE.html", default_value = "altclip-demo.html")]
+    pub(crate) out: PathBuf,
+    /// Replace an existing file
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// One JSON object a query
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]

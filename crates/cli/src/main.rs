@@ -45,6 +45,7 @@ fn run(cli: &Cli, given: &clap::ArgMatches, reporter: Reporter) -> Result<(), Fa
         Command::Preprocess(args) => commands::preprocess::run(args),
         Command::Info(args) => commands::info::run(args),
         Command::Download(args) => commands::download::run(args, reporter),
+        Command::Demo(args) => commands::demo::run(args, reporter),
         Command::Train(args) => commands::train::run(args, reporter),
         Command::Bench(args) => commands::bench::run(args),
         Command::Doctor(args) => commands::doctor::run(args),

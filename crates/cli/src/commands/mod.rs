@@ -4,6 +4,7 @@ mod accuracy;
 pub(crate) mod bench;
 pub(crate) mod classify;
 pub(crate) mod convert;
+pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod download;
 mod dump;
