@@ -81,6 +81,12 @@ peers *arguments:
     bench/peers/venv.sh
     build/peers-venv/bin/python bench/peers/run.py --altclip target/release/altclip {{arguments}}
 
+# Training here and in PyTorch in turns (an idle machine): `just bench-train --texts FOLDER --stage stage1`
+bench-train *arguments:
+    cargo build --release --locked -p altclip-cli
+    bench/peers/venv.sh
+    build/peers-venv/bin/python bench/train/run.py --altclip target/release/altclip {{arguments}}
+
 # Size of the sources
 loc:
     @git ls-files 'crates/*.rs' 'recipes/*.rs' 'xtask/*.rs' | xargs wc -l | sort -rn | head -40

@@ -1,6 +1,7 @@
 """Training here and in PyTorch in turns, same shapes: samples a second and peak memory.
 
-    run.py [--altclip PROGRAM] [--texts FOLDER] [--threads N] [--rounds N] [--stage stage1|stage2]... [--precision f32|bf16]...
+    run.py [--altclip PROGRAM] [--texts FOLDER] [--threads N] [--rounds N] [--scratch FOLDER]
+           [--stage stage1|stage2]... [--precision f32|bf16]...
 
 FOLDER holds Multi30k (multi30k_train.en.gz, multi30k_train.de.gz). Each measurement is a process of its own; a
 figure is the median of the steps of all rounds behind the first ones. Run it on an idle machine.
@@ -31,9 +32,9 @@ def measured(command, env):
     return output, usage.ru_maxrss / 1024
 
 
-def ours(altclip, work, stage, precision, threads):
+def ours(altclip, work, scratch, stage, precision, threads):
     """Seconds a step. Stage 1 reads the teacher's answers of its first epoch; stage 2 sees each picture once."""
-    out = work / "out"
+    out = scratch / "altclip-train-bench"
     shutil.rmtree(out, ignore_errors=True)
     first = BATCHES if stage == "stage1" else 0
     flags = ["--batch-size", BATCH, "--max-steps", first + STEPS, "--save-every", 1000, "--keep", 1, "--json"]
@@ -49,7 +50,7 @@ def ours(altclip, work, stage, precision, threads):
         pairs = ["--pairs", work / "captions.jsonl", "--images", work / "pictures"]
         kind = ["contrastive", "--model", work / "altclip", *pairs]
     _, memory = measured([altclip, "train", *kind, "--no-shuffle", *flags], os.environ)
-    lines = (out / "timings.jsonl").read_text().splitlines()
+    lines = (out / "timings.jsonl").read_text().split()
     if stage == "stage1":
         shutil.copy(out / "cache" / "teacher.rows", work / "teacher.rows")
     shutil.rmtree(out)
@@ -86,6 +87,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--stage", action="append", choices=["stage1", "stage2"])
     parser.add_argument("--precision", action="append", choices=["f32", "bf16"])
+    parser.add_argument("--scratch", type=Path, help="where runs are written to; a folder in memory saves time")
     parser.add_argument("--only-setup", action="store_true")
     args = parser.parse_args()
     work = ROOT / "build" / "train-bench"
@@ -97,7 +99,7 @@ def main():
     found = {}
     for _ in range(args.rounds):
         for case in cases:
-            rows = {"altclip": ours(args.altclip, work, *case, args.threads), "PyTorch": theirs(work, *case, args.threads)}
+            rows = {"altclip": ours(args.altclip, work, args.scratch or work, *case, args.threads), "PyTorch": theirs(work, *case, args.threads)}
             for engine, (seconds, memory) in rows.items():
                 steps, memories = found.setdefault((*case, engine), ([], []))
                 steps.extend(seconds)
