@@ -54,7 +54,7 @@ pub const PICTURES: &[File] = files![
     "pictures" / "sailboat.png",
     "pictures" / "snowman.png",
     "pictures" / "soccer ball.png",
-    "pictures" / "steam locomotive.png",
+    "pictures" / "locomotive.png",
     "pictures" / "sun.png",
     "pictures" / "umbrella.png",
 ];
