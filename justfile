@@ -75,6 +75,11 @@ bench:
     cargo bench -p altclip-kernels
     cargo bench -p altclip-tokenizer
 
+# The miniature from the emoji set, a step a call: `just emoji-train all 1` (teacher, stage1, stage2, table)
+emoji-train step seed="1":
+    cargo build --release --locked -p altclip-cli
+    recipes/emoji/train.sh {{step}} {{seed}}
+
 # Ours and the other engines in turns (an idle machine, about an hour): `just peers --case image-8`
 peers *arguments:
     cargo build --release --locked -p altclip-cli

@@ -31,8 +31,8 @@ stage1)
         --weight-decay 0.01 --beta1 0.9 --beta2 0.98 --precision bf16 --chunk-size 512 --seed "$seed" --resume
     ;;
 stage2)
-    "$altclip" train contrastive --model "$run/stage1" --pairs "$set/train.en.jsonl" --pairs "$set/train.zh.jsonl" \
-        --out "$run/stage2" --batch-size 256 --max-steps 300 --lr 5e-5 --lr-schedule cosine --warmup-steps 20 \
+    "$altclip" train contrastive --model "$run/stage1" --pairs "$set/train.en-names.jsonl" \
+        --pairs "$set/train.zh-names.jsonl" --out "$run/stage2" --batch-size 256 --max-steps 300 --lr 1e-5 --lr-schedule cosine --warmup-steps 20 \
         --weight-decay 0.05 --save-bf16 "${common[@]}"
     ;;
 table)

@@ -23,7 +23,8 @@ pub(crate) fn nano() -> Result<PathBuf, Failure> {
         None => altclip_nano::folder(&std::env::temp_dir().join("altclip")),
     };
     dir.map_err(|error| {
-        let (code, help) = cannot_write(&error, "set ALTCLIP_CACHE to a folder that can be written");
+        let (code, help) =
+            cannot_write(&error, "set ALTCLIP_CACHE to a folder that can be written");
         Failure::one(
             Report::new(code, "model", format!("the miniature cannot be unpacked: {error}"))
                 .place("--model nano")

@@ -1,7 +1,7 @@
 //! Files that a crash leaves whole.
 //!
 //! Whoever writes a file that others rely on does it through a [`Vfs`]: beside its place, synced,
-//! compared with what was meant, renamed, and the folder synced ([`replace`]; [`Folder`] for several
+//! compared with what was meant, renamed, and the folder synced ([`replace()`]; [`Folder`] for several
 //! files that belong together). [`RealFs`] is the file system of the machine. [`SimFs`] is one in
 //! memory that can fail at each operation and lose power with whatever was not synced, so the
 //! promise is tested at every point instead of hoped for.

@@ -56,6 +56,11 @@ pub(crate) fn write(set: &Path, concepts: &[Concept], split: &Split) -> Result<T
         let of_language: BTreeSet<String> =
             train.iter().flat_map(|pair| pair.text.iter().cloned()).collect();
         check(&of_language, language, split)?;
+        let names = train.iter().map(|pair| {
+            let text = pair.text.iter().take(1).cloned().collect();
+            Pair { image: pair.image.clone(), text, language }
+        });
+        lines(&set.join(format!("train.{language}-names.jsonl")), names)?;
         lines(&set.join(format!("train.{language}.jsonl")), train)?;
         write_file(&set.join(format!("texts.{language}.txt")), &joined(&of_language))?;
         texts.insert(language, of_language);

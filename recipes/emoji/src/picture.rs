@@ -7,6 +7,7 @@ use altclip_image::{Alpha, DecodeOptions, Preprocessor, Rgb, decode};
 use resvg::{tiny_skia, usvg};
 
 use crate::Result;
+use std::ops::Range;
 
 /// Side of a picture of the set, in pixels.
 pub(crate) const SIDE: u32 = 96;
@@ -34,7 +35,8 @@ fn framed(image: &Rgb) -> Result<Rgb> {
 /// The smallest window that holds every pixel that is not ground.
 fn trimmed(image: &Rgb) -> Result<Rgb> {
     let is_drawn = |pixel: &[u8; 3]| pixel.iter().any(|&value| value < GROUND);
-    let (mut columns, mut rows) = (u32::MAX..0, u32::MAX..0);
+    let nowhere = Range { start: u32::MAX, end: 0 };
+    let (mut columns, mut rows) = (nowhere.clone(), nowhere);
     for y in 0..image.height() {
         for (x, _) in (0u32..).zip(image.row(y).as_chunks().0).filter(|(_, p)| is_drawn(p)) {
             (columns.start, columns.end) = (columns.start.min(x), columns.end.max(x + 1));

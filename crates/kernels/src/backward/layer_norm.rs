@@ -81,7 +81,7 @@ pub(crate) struct Shape {
 
 impl Kernels {
     /// The gradients of a layer norm of the rows of `x` [rows, D], D the length of `weight`, from
-    /// that of its result: `dx` [rows, D], `d_weight` [D] and `d_bias` [D].
+    /// that of its result: `dx` [rows, D], `d_weight` `[D]` and `d_bias` `[D]`.
     ///
     /// # Panics
     /// Panics if the lengths do not fit each other.
