@@ -2,9 +2,14 @@
 
 pub(crate) mod config_file;
 mod eval;
+mod search;
 pub(crate) mod train;
 
 pub(crate) use eval::{Eval, EvalRetrieval, EvalTask};
+pub(crate) use search::{
+    Index, IndexAdd, IndexDuplicates, IndexExport, IndexImport, IndexPath, IndexRead, IndexRemove,
+    IndexTask, IndexUpdate, Search,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -29,7 +34,7 @@ const EXAMPLES: &str = "Examples:
   altclip classify --model BAAI/AltCLIP --label 一只猫 --label 'a dog' cat.jpg
   altclip embed --model BAAI/AltCLIP --image photos/ --json > photos.jsonl
 
-Exit status: 0 done, 2 usage, 3 input refused, 4 model refused, 6 resource, 7 file or network, 70 bug.";
+Exit status: 0 done, 2 usage, 3 input refused, 4 model refused, 5 index refused, 6 resource, 7 file or network, 70 bug.";
 
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum ErrorFormat {
@@ -52,6 +57,11 @@ pub(crate) enum Command {
   altclip similarity --model AltCLIP --text 一只猫 --text 'a cat' --text 'a dog'
   altclip similarity --model AltCLIP --image cat.jpg --text 一只猫 --text 'a dog' --json")]
     Similarity(Similarity),
+    /// An index of pictures: made, kept up to date, checked
+    Index(Box<Index>),
+    /// Finds pictures with words, in any language of the model, or says that nothing matches
+    #[command(after_help = SEARCH_EXAMPLES)]
+    Search(Box<Search>),
     /// Texts to token ids
     #[command(after_help = "Example:
   altclip tokenize --model AltCLIP --json -- 一只猫 'a dog'")]
@@ -111,6 +121,15 @@ const EMBED_EXAMPLES: &str = "Examples:
 
 A bad input becomes a row with an `error`, the others go on; with more bad inputs than --max-bad
 the exit status is that of the first of them.";
+
+const SEARCH_EXAMPLES: &str = "Examples:
+  altclip search 一只猫 --index pictures.index
+  altclip search '红色 + car - \"traffic light\"' --index pictures.index --json
+  altclip search 'beach AND NOT people' --index pictures.index --since 2024-06 --html found.html --open
+  altclip search --image cat.jpg --index pictures.index --top-k 20
+
++ and - stand alone between words and add or take away; 2*red is a weight; AND, OR, NOT and parentheses
+join probabilities. p_match is the probability that a picture is a true match, where that is known.";
 
 const CLASSIFY_EXAMPLES: &str = "Examples:
   altclip classify --model BAAI/AltCLIP --label 一只猫 --label 'a dog' cat.jpg

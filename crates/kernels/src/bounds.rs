@@ -60,7 +60,8 @@ fn slices() {
             out.to_vec()
         });
         if len > 0 {
-            let x: Vec<u16> = random.values(5 * len).iter().map(|x| (x.to_bits() >> 17) as u16).collect();
+            let x: Vec<u16> =
+                random.values(5 * len).iter().map(|x| (x.to_bits() >> 17) as u16).collect();
             let q = random.values(5 * len);
             runner.in_all_places(&format!("scan {len}"), &|kernels, pool, place| {
                 let mut out = place.fill(f32::NAN, 25);

@@ -305,8 +305,7 @@ mod tests {
                 let (x, q) = (rows(&mut random, count * width), random.values(queries * width));
                 let wide: Vec<f32> = x.iter().map(|&x| f16::from_bits(x).to_f32()).collect();
                 let pairs = wide.chunks(width).flat_map(|x| q.chunks(width).map(move |q| (x, q)));
-                let dots: Vec<f32> =
-                    pairs.map(|(x, q)| reference::dot(x, q) as f32).collect();
+                let dots: Vec<f32> = pairs.map(|(x, q)| reference::dot(x, q) as f32).collect();
                 let bound = Bound::Absolute(width as f64 * 2f64.powi(-22));
                 let found = runner.check("scan", &dots, &bound, &|kernels, pool| {
                     let mut out = vec![f32::NAN; count * queries];
@@ -336,9 +335,7 @@ mod tests {
     #[test]
     fn shared_bits_are_counted() {
         let mut random = Random::new(3);
-        let mut word = || {
-            (0..8).fold(0u64, |bits, _| bits << 8 | random.below(256) as u64)
-        };
+        let mut word = || (0..8).fold(0u64, |bits, _| bits << 8 | random.below(256) as u64);
         for words in (1..=17).chain([24]) {
             for planes in 1..=9 {
                 let x: Vec<u64> = (0..5 * words).map(|_| word()).collect();

@@ -3,7 +3,7 @@
 use crate::picture::{MAX_WIDTH, Picture};
 use crate::store::{Change, Entry, Store};
 use crate::{Error, Filter};
-use altclip_report::{Code, Diagnose as _, MAX_REPORTS, Report, quote};
+use altclip_report::{Diagnose as _, MAX_REPORTS, Report, quote};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row, params};
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,8 @@ CREATE INDEX pictures_by_hash ON pictures (hash);
 CREATE TABLE vectors (id INTEGER PRIMARY KEY, vector BLOB NOT NULL);
 INSERT INTO settings VALUES ('sequence', '0');
 ";
-const COLUMNS: &str = "p.id, p.path, p.hash, p.bytes, p.modified, p.width, p.height, p.taken, p.tags, p.checksum";
+const COLUMNS: &str =
+    "p.id, p.path, p.hash, p.bytes, p.modified, p.width, p.height, p.taken, p.tags, p.checksum";
 
 /// The store of an index in one file.
 pub struct SqliteStore {
@@ -104,7 +105,8 @@ impl SqliteStore {
 
     fn begin(&self) -> rusqlite::Result<()> {
         self.connection.busy_timeout(std::time::Duration::from_secs(5))?;
-        let set = |name, value| self.connection.pragma_update_and_check(None, name, value, |_| Ok(()));
+        let set =
+            |name, value| self.connection.pragma_update_and_check(None, name, value, |_| Ok(()));
         set("journal_mode", "WAL")?;
         self.connection.pragma_update(None, "synchronous", "FULL")?;
         self.connection.pragma_update(None, "checkpoint_fullfsync", true)?;
@@ -116,7 +118,8 @@ impl SqliteStore {
     /// # Errors
     /// What SQLite says.
     pub fn limit_pages(&self, pages: u32) -> Result<(), Error> {
-        let set = self.connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()));
+        let set =
+            self.connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()));
         set.map_err(|error| failed(&self.path, "limit", &error))
     }
 
@@ -130,21 +133,7 @@ impl SqliteStore {
 
     /// The picture and the checksum of a row.
     fn read(&self, row: &Row<'_>) -> Result<(i64, Picture, i64), Error> {
-        let read = || -> rusqlite::Result<_> {
-            let hash: Vec<u8> = row.get(2)?;
-            let tags: String = row.get(8)?;
-            let picture = Picture {
-                path: row.get(1)?,
-                hash: <[u8; 16]>::try_from(hash.as_slice()).map_or(0, u128::from_le_bytes),
-                bytes: row.get::<_, i64>(3)?.cast_unsigned(),
-                modified: row.get(4)?,
-                width: row.get(5)?,
-                height: row.get(6)?,
-                taken: row.get(7)?,
-                tags: tags.lines().map(str::to_owned).collect(),
-            };
-            Ok((row.get(0)?, picture, row.get(9)?))
-        };
+        let read = || row_of(row);
         read().map_err(|error| match error {
             rusqlite::Error::SqliteFailure(..) => self.failed("read")(error),
             // A value of another type than was written.
@@ -207,7 +196,7 @@ impl Store for SqliteStore {
     fn commit(&mut self, changes: &[Change]) -> Result<u64, Error> {
         let sequence = self.sequence()? + 1;
         let path = self.path.clone();
-        let work = || -> rusqlite::Result<()> {
+        let mut work = || -> rusqlite::Result<()> {
             let behavior = rusqlite::TransactionBehavior::Immediate;
             let transaction = self.connection.transaction_with_behavior(behavior)?;
             for change in changes {
@@ -216,6 +205,8 @@ impl Store for SqliteStore {
             transaction
                 .prepare_cached("UPDATE settings SET value = ? WHERE key = 'sequence'")?
                 .execute([sequence.to_string()])?;
+            let count = "INSERT OR REPLACE INTO settings SELECT 'images', count(*) FROM pictures";
+            transaction.prepare_cached(count)?.execute([])?;
             transaction.commit()
         };
         work().map_err(|error| failed(&path, "write", &error))?;
@@ -261,8 +252,13 @@ impl Store for SqliteStore {
         Ok(found)
     }
 
-    fn vectors(&self, visit: &mut dyn FnMut(i64, &[u8])) -> Result<(), Error> {
-        self.rows(&mut |id, _, vector| visit(id, vector))
+    fn vectors(&self, visit: &mut dyn FnMut(i64, &[u8])) -> Result<u64, Error> {
+        // One snapshot for the number and the rows.
+        let snapshot = self.connection.unchecked_transaction().map_err(self.failed("read"))?;
+        let sequence = self.sequence()?;
+        self.rows(&mut |id, _, vector| visit(id, vector))?;
+        snapshot.commit().map_err(self.failed("read"))?;
+        Ok(sequence)
     }
 
     fn rows(&self, visit: &mut dyn FnMut(i64, Picture, &[u8])) -> Result<(), Error> {
@@ -320,6 +316,23 @@ impl Store for SqliteStore {
     }
 }
 
+/// Number, picture and checksum of a row of [`COLUMNS`].
+fn row_of(row: &Row<'_>) -> rusqlite::Result<(i64, Picture, i64)> {
+    let hash: Vec<u8> = row.get(2)?;
+    let tags: String = row.get(8)?;
+    let picture = Picture {
+        path: row.get(1)?,
+        hash: <[u8; 16]>::try_from(hash.as_slice()).map_or(0, u128::from_le_bytes),
+        bytes: row.get::<_, i64>(3)?.cast_unsigned(),
+        modified: row.get(4)?,
+        width: row.get(5)?,
+        height: row.get(6)?,
+        taken: row.get(7)?,
+        tags: tags.lines().map(str::to_owned).collect(),
+    };
+    Ok((row.get(0)?, picture, row.get(9)?))
+}
+
 fn apply(connection: &Connection, change: &Change) -> rusqlite::Result<()> {
     match change {
         Change::Put(picture, vector) => {
@@ -350,19 +363,8 @@ fn apply(connection: &Connection, change: &Change) -> rusqlite::Result<()> {
             let query = format!("SELECT {COLUMNS}, v.vector {WHOLE} WHERE p.path = ?");
             let mut statement = connection.prepare_cached(&query)?;
             let row = statement.query_row([path], |row| {
-                let hash: Vec<u8> = row.get(2)?;
-                let tags: String = row.get(8)?;
-                let picture = Picture {
-                    path: row.get(1)?,
-                    hash: <[u8; 16]>::try_from(hash.as_slice()).map_or(0, u128::from_le_bytes),
-                    bytes: row.get::<_, i64>(3)?.cast_unsigned(),
-                    modified: row.get(4)?,
-                    width: row.get(5)?,
-                    height: row.get(6)?,
-                    taken: row.get(7)?,
-                    tags: tags.lines().map(str::to_owned).collect(),
-                };
-                Ok((picture, row.get::<_, i64>(9)?, row.get::<_, Vec<u8>>(10)?))
+                let (_, picture, checksum) = row_of(row)?;
+                Ok((picture, checksum, row.get::<_, Vec<u8>>(10)?))
             });
             // A row that is damaged already stays so.
             if let Some((mut picture, checksum, vector)) = row.optional()?

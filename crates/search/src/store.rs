@@ -62,8 +62,9 @@ pub trait Store: Send {
     /// A picture of these contents, with its vector.
     fn with_hash(&self, hash: u128) -> Result<Option<(Picture, Vec<u8>)>, Error>;
 
-    /// Hands out all vectors in the order of their numbers, each compared with its checksum.
-    fn vectors(&self, visit: &mut dyn FnMut(i64, &[u8])) -> Result<(), Error>;
+    /// Hands out all vectors in the order of their numbers, each compared with its checksum, and gives
+    /// the number of the commit that they are of.
+    fn vectors(&self, visit: &mut dyn FnMut(i64, &[u8])) -> Result<u64, Error>;
 
     /// Hands out all rows whole.
     fn rows(&self, visit: &mut dyn FnMut(i64, Picture, &[u8])) -> Result<(), Error>;

@@ -3,6 +3,7 @@
 mod accuracy;
 pub(crate) mod bench;
 pub(crate) mod classify;
+mod contact_sheet;
 pub(crate) mod convert;
 pub(crate) mod doctor;
 pub(crate) mod download;
@@ -11,8 +12,10 @@ pub(crate) mod embed;
 mod end_to_end;
 pub(crate) mod eval;
 mod eval_page;
+pub(crate) mod index;
 pub(crate) mod info;
 pub(crate) mod preprocess;
+pub(crate) mod search;
 pub(crate) mod similarity;
 pub(crate) mod tokenize;
 pub(crate) mod train;
