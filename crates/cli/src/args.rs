@@ -118,6 +118,7 @@ const EMBED_EXAMPLES: &str = "Examples:
   altclip embed --model BAAI/AltCLIP --text 一只猫 --text 'a cat' --json
   altclip embed --model BAAI/AltCLIP --image photos/ --max-bad 1% --json > photos.jsonl
   altclip embed --model BAAI/AltCLIP --image photos/ --format npy --out dump
+  altclip embed --model BAAI/AltCLIP --shards 'laion/{00000..00999}.tar' --shard $SLURM_ARRAY_TASK_ID/64 --out dump
 
 A bad input becomes a row with an `error`, the others go on; with more bad inputs than --max-bad
 the exit status is that of the first of them.";
@@ -231,9 +232,16 @@ pub(crate) struct Embed {
     /// Rows on stdout, or a folder of .npy files
     #[arg(long, value_enum, default_value_t = Format::Rows)]
     pub(crate) format: Format,
-    /// The folder for --format npy; must not exist yet
+    /// The folder for --format npy, which must not exist yet, or for --shards
     #[arg(long, value_name = "DIR", required_if_eq("format", "npy"))]
     pub(crate) out: Option<PathBuf>,
+    /// Webdataset shards instead: a .tar file, a folder or a range such as data/{0000..0099}.tar. Each
+    /// becomes an array and a table in --out; what is there already is not computed again
+    #[arg(long, value_name = "TAR", requires = "out", conflicts_with_all = ["text", "texts", "image"])]
+    pub(crate) shards: Vec<PathBuf>,
+    /// Only every N-th shard, from number I on: one part of N that run beside each other
+    #[arg(long, value_name = "I/N", requires = "shards", default_value = "0/1")]
+    pub(crate) shard: Part,
     /// JSON Lines
     #[arg(long)]
     pub(crate) json: bool,
@@ -245,6 +253,26 @@ pub(crate) enum Format {
     Rows,
     /// img_emb/, text_emb/, metadata/ and manifest.json, as clip-retrieval lays them out
     Npy,
+}
+
+/// A part of the work: number and count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) number: usize,
+    pub(crate) count: usize,
+}
+
+impl std::str::FromStr for Part {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts =
+            text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+        match parts {
+            Some((number, count)) if number < count => Ok(Self { number, count }),
+            _ => Err(format!("`{text}` is not a part such as 0/8, with numbers from 0 on")),
+        }
+    }
 }
 
 /// A budget of bad inputs.

@@ -39,7 +39,8 @@ pub fn export(index: &Index, vfs: &dyn Vfs, out: &Path) -> Result<usize, Error> 
     replace(vfs, &out.join("img_emb/img_emb_0.npy"), |mut file| {
         npy::write_f32(&mut file, &shape, &numbers)
     })?;
-    let table = table("image_path", &paths).map_err(std::io::Error::other);
+    let shown = paths.iter().map(String::as_str).collect();
+    let table = table(&[("image_path", shown)]).map_err(std::io::Error::other);
     replace(vfs, &out.join("metadata/metadata_0.parquet"), |file| file.write_all(&table?))?;
     let settings = index.settings();
     let manifest = serde_json::json!({
@@ -54,24 +55,30 @@ pub fn export(index: &Index, vfs: &dyn Vfs, out: &Path) -> Result<usize, Error> 
     Ok(paths.len())
 }
 
-/// A table with one column of texts.
+/// A table with columns of texts, all of one length.
 ///
 /// # Errors
 /// Those of the writer.
-pub fn table(name: &str, texts: &[String]) -> Result<Vec<u8>, parquet::errors::ParquetError> {
-    let field = Type::primitive_type_builder(name, PhysicalType::BYTE_ARRAY)
-        .with_repetition(Repetition::REQUIRED)
-        .with_logical_type(Some(LogicalType::String))
-        .build()?;
-    let schema = Type::group_type_builder("schema").with_fields(vec![Arc::new(field)]).build()?;
+pub fn table(columns: &[(&str, Vec<&str>)]) -> Result<Vec<u8>, parquet::errors::ParquetError> {
+    let field = |(name, _): &(&str, _)| {
+        Type::primitive_type_builder(name, PhysicalType::BYTE_ARRAY)
+            .with_repetition(Repetition::REQUIRED)
+            .with_logical_type(Some(LogicalType::String))
+            .build()
+            .map(Arc::new)
+    };
+    let fields = columns.iter().map(field).collect::<Result<_, _>>()?;
+    let schema = Type::group_type_builder("schema").with_fields(fields).build()?;
     let mut bytes = Vec::new();
     let properties = Arc::new(WriterProperties::new());
     let mut file = SerializedFileWriter::new(&mut bytes, Arc::new(schema), properties)?;
     let mut group = file.next_row_group()?;
-    let values: Vec<ByteArray> = texts.iter().map(|text| ByteArray::from(text.as_str())).collect();
-    if let Some(mut column) = group.next_column()? {
-        column.typed::<ByteArrayType>().write_batch(&values, None, None)?;
-        column.close()?;
+    for (_, texts) in columns {
+        let values: Vec<ByteArray> = texts.iter().map(|&text| ByteArray::from(text)).collect();
+        if let Some(mut column) = group.next_column()? {
+            column.typed::<ByteArrayType>().write_batch(&values, None, None)?;
+            column.close()?;
+        }
     }
     group.close()?;
     file.close()?;

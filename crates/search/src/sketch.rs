@@ -120,14 +120,17 @@ impl Planes {
         let levels = ((1u32 << PLANES) - 1) as f32;
         let step = ((high - low) / levels).max(f32::MIN_POSITIVE);
         let mut planes = vec![0; PLANES * rotation.words()];
+        // Of the numbers as they are written, or the estimate would lean to one side.
+        let mut sum = 0.0;
         for (i, &x) in turned.iter().enumerate() {
             let number = ((x - low) / step).round().clamp(0.0, levels) as u32;
+            sum += step.mul_add(number as f32, low);
             for (p, plane) in planes.chunks_exact_mut(rotation.words()).enumerate() {
                 plane[i / 64] |= u64::from(number >> p & 1) << (i % 64);
             }
         }
         let base = query.iter().zip(mean).map(|(q, m)| q * m).sum();
-        Self { planes, low, step, sum: turned.iter().sum(), base }
+        Self { planes, low, step, sum, base }
     }
 
     /// The estimate for a row that shares `count` with the planes.

@@ -9,6 +9,7 @@ pub(crate) mod doctor;
 pub(crate) mod download;
 mod dump;
 pub(crate) mod embed;
+mod embed_shards;
 mod end_to_end;
 pub(crate) mod eval;
 mod eval_page;

@@ -32,6 +32,13 @@ struct Row<'a> {
     p_match: Option<f32>,
 }
 
+impl<'a> Row<'a> {
+    fn new(found: &'a Match) -> Self {
+        let Match { picture, score, probability, .. } = found;
+        Self { path: &picture.path, score: *score, p_match: *probability }
+    }
+}
+
 pub(crate) fn run(args: &Search, reporter: Reporter) -> Result<(), Failure> {
     let text = args.query.as_deref().unwrap_or_default();
     let query = query(args)?;
@@ -92,13 +99,7 @@ fn filter(args: &Search) -> Result<Filter, Failure> {
 fn print(args: &Search, text: &str, found: &Answer) -> Result<(), Failure> {
     let mut out = Out::new();
     if args.at.json {
-        let row = |found: &'_ Match| Row {
-            path: &found.picture.path,
-            score: found.score,
-            p_match: found.probability,
-        };
-        // Rows borrow from the answer, which outlives them.
-        let matches = found.matches.iter().map(row).collect();
+        let matches = found.matches.iter().map(Row::new).collect();
         let uncalibrated = found.uncalibrated.map(|reason| reason.reason());
         out.json(&Found { query: text, no_match: found.no_match, uncalibrated, matches })?;
         return out.flush();
