@@ -18,54 +18,85 @@ const ROWS: usize = 4;
 /// Products of rows and queries of one task: enough to be worth its start.
 const TASK_PRODUCTS: usize = 1024;
 
-/// `out[r] = rows[r] · query` and the like: `R` rows by `Q` queries.
-///
-/// # Safety
-/// The processor has the instruction set of `V`; there are `R` rows and `Q` queries of `width` values.
-#[inline(always)]
-unsafe fn tile<V: F32x16, const R: usize, const Q: usize>(
+/// The sums of `R` rows with `Q` queries, two each.
+type Sums<V, const R: usize, const Q: usize> = [[[V; 2]; Q]; R];
+
+/// Where the operands of a tile lie.
+#[derive(Clone, Copy)]
+struct Tile {
     rows: *const u16,
     queries: *const f32,
     width: usize,
+}
+
+/// Adds the products of the values from `at` on to one half of the sums: 16 of them, or the `rest`.
+///
+/// (A function and not a closure, since a closure does not have the instruction set of its surroundings.)
+///
+/// # Safety
+/// The processor has the instruction set of `V`; there are `R` rows and `Q` queries, with so many values
+/// from `at` on.
+#[inline(always)]
+unsafe fn step<V: F32x16, const R: usize, const Q: usize>(
+    tile: Tile,
+    at: usize,
+    half: usize,
+    rest: Option<usize>,
+    sums: &mut Sums<V, R, Q>,
+) {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let mut x = [V::splat(0.0); Q];
+        for (q, x) in x.iter_mut().enumerate() {
+            let query = tile.queries.add(q * tile.width + at);
+            *x = match rest {
+                None => V::load(query),
+                Some(rest) => V::load_head(query, rest, 0.0),
+            };
+        }
+        for (r, sums) in sums.iter_mut().enumerate() {
+            let row = tile.rows.add(r * tile.width + at);
+            let row = match rest {
+                None => V::load_f16(row),
+                Some(rest) => {
+                    let mut padded = [0; LANES];
+                    std::ptr::copy_nonoverlapping(row, padded.as_mut_ptr(), rest);
+                    V::load_f16(padded.as_ptr())
+                }
+            };
+            for (x, sums) in x.iter().zip(sums) {
+                sums[half] = row.fma(*x, sums[half]);
+            }
+        }
+    }
+}
+
+/// The products of `R` rows with `Q` queries, to `out` with `stride` values from row to row.
+///
+/// # Safety
+/// The processor has the instruction set of `V`; there are `R` rows and `Q` queries of the tile's width,
+/// and `out` is writable for their products.
+#[inline(always)]
+unsafe fn tile<V: F32x16, const R: usize, const Q: usize>(
+    tile: Tile,
     out: *mut f32,
     stride: usize,
 ) {
     // SAFETY: all offsets stay inside `R` rows and `Q` queries; `out` is the caller's promise.
     unsafe {
-        let mut sums = [[[V::splat(0.0); 2]; Q]; R];
-        let mut step = |at: usize, half: usize, rest: Option<usize>| {
-            let mut x = [V::splat(0.0); Q];
-            for (q, x) in x.iter_mut().enumerate() {
-                let query = queries.add(q * width + at);
-                *x = rest.map_or_else(|| V::load(query), |rest| V::load_head(query, rest, 0.0));
-            }
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let row = rows.add(r * width + at);
-                let row = match rest {
-                    None => V::load_f16(row),
-                    Some(rest) => {
-                        let mut padded = [0; LANES];
-                        std::ptr::copy_nonoverlapping(row, padded.as_mut_ptr(), rest);
-                        V::load_f16(padded.as_ptr())
-                    }
-                };
-                for (x, sums) in x.iter().zip(sums) {
-                    sums[half] = row.fma(*x, sums[half]);
-                }
-            }
-        };
+        let mut sums: Sums<V, R, Q> = [[[V::splat(0.0); 2]; Q]; R];
         let mut at = 0;
-        while at + 2 * LANES <= width {
-            step(at, 0, None);
-            step(at + LANES, 1, None);
+        while at + 2 * LANES <= tile.width {
+            step(tile, at, 0, None, &mut sums);
+            step(tile, at + LANES, 1, None, &mut sums);
             at += 2 * LANES;
         }
-        if at + LANES <= width {
-            step(at, 0, None);
+        if at + LANES <= tile.width {
+            step(tile, at, 0, None, &mut sums);
             at += LANES;
         }
-        if at < width {
-            step(at, 1, Some(width - at));
+        if at < tile.width {
+            step(tile, at, 1, Some(tile.width - at), &mut sums);
         }
         for (r, sums) in sums.iter().enumerate() {
             for (q, sums) in sums.iter().enumerate() {
@@ -88,34 +119,37 @@ pub(crate) unsafe fn scan_f16<V: F32x16>(
 ) {
     let (count, stride) = (rows.len() / width, queries.len() / width);
     debug_assert_eq!(out.len(), count * stride);
-    // SAFETY: rows, queries and outputs of the tiles are inside of the slices.
-    unsafe {
-        let row = |n: usize| rows.as_ptr().add(n * width);
-        let mut q = 0;
-        while q + QUERIES <= stride {
-            let query = queries.as_ptr().add(q * width);
-            for n in 0..count {
+    let mut q = 0;
+    while q + QUERIES <= stride {
+        for n in 0..count {
+            // SAFETY: the row, the queries and their products are inside of the slices.
+            unsafe {
+                let (rows, queries) =
+                    (rows.as_ptr().add(n * width), queries.as_ptr().add(q * width));
                 let out = out.as_mut_ptr().add(n * stride + q);
-                tile::<V, 1, QUERIES>(row(n), query, width, out, stride);
+                tile::<V, 1, QUERIES>(Tile { rows, queries, width }, out, stride);
             }
-            q += QUERIES;
         }
-        while q < stride {
-            let query = queries.as_ptr().add(q * width);
-            let place = |n: usize| n * stride + q;
-            let mut n = 0;
-            while n + ROWS <= count {
-                let out = out.as_mut_ptr().add(place(n));
-                tile::<V, ROWS, 1>(row(n), query, width, out, stride);
-                n += ROWS;
+        q += QUERIES;
+    }
+    while q < stride {
+        let mut n = 0;
+        while n < count {
+            // SAFETY: as above, for as many rows as the tile takes.
+            unsafe {
+                let (rows, queries) =
+                    (rows.as_ptr().add(n * width), queries.as_ptr().add(q * width));
+                let out = out.as_mut_ptr().add(n * stride + q);
+                if n + ROWS <= count {
+                    tile::<V, ROWS, 1>(Tile { rows, queries, width }, out, stride);
+                    n += ROWS;
+                } else {
+                    tile::<V, 1, 1>(Tile { rows, queries, width }, out, stride);
+                    n += 1;
+                }
             }
-            while n < count {
-                let out = out.as_mut_ptr().add(place(n));
-                tile::<V, 1, 1>(row(n), query, width, out, stride);
-                n += 1;
-            }
-            q += 1;
         }
+        q += 1;
     }
 }
 

@@ -74,6 +74,7 @@ impl Setting<'_> {
         vendor: &str,
         half: usize,
     ) -> Result<[Vec<Query>; 2], Box<dyn Error>> {
+        let scale = self.model.opened().scale().map_err(altclip::Error::from)?;
         let concepts = concepts(set, vendor)?;
         let paths: Vec<PathBuf> = concepts.iter().map(|concept| concept.picture.clone()).collect();
         let options = self.model.picture_options();
@@ -98,7 +99,7 @@ impl Setting<'_> {
             let rows = kept.iter().flat_map(|&n| pictures[n].iter().copied()).collect();
             let flat = Flat::new(0, width, kept.iter().map(|&n| n as i64).collect(), rows);
             let searcher = Searcher::new(&flat, &self.pool);
-            let judge = Judge::new(&searcher, self.background);
+            let judge = Judge::new(&searcher, self.background, scale);
             let gone: Vec<usize> = gone.collect();
             // As many that are there, spread evenly.
             let step = 7919 + number;

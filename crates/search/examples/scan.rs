@@ -60,20 +60,21 @@ fn best<const N: usize>(works: [&mut dyn FnMut(); N]) -> [f64; N] {
 
 fn main() -> std::io::Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let mut number = |default| arguments.next().map_or(default, |text| text.parse().unwrap_or(default));
+    let mut number =
+        |default| arguments.next().map_or(default, |text| text.parse().unwrap_or(default));
     let (rows, width) = (number(1_000_000), number(768));
     let dir = arguments.next();
     let mut random = Random(1);
     // Pictures of a model have a direction in common; a centre is off it, a row is off its centre.
     let common: Vec<f32> = (0..width).map(|_| random.value()).collect();
-    let centres: Vec<Vec<f32>> = (0..CENTRES)
-        .map(|_| common.iter().map(|x| x + random.value()).collect())
-        .collect();
+    let centres: Vec<Vec<f32>> =
+        (0..CENTRES).map(|_| common.iter().map(|x| x + random.value()).collect()).collect();
     let mut bits = Vec::with_capacity(rows * width);
     let mut queries = Vec::new();
     for n in 0..rows {
         // Sizes of clusters fall off.
-        let centre = (random.next() % CENTRES as u64) * (random.next() % CENTRES as u64) / CENTRES as u64;
+        let centre =
+            (random.next() % CENTRES as u64) * (random.next() % CENTRES as u64) / CENTRES as u64;
         let centre = &centres[centre as usize];
         let row = normalized(centre.iter().map(|x| x + 0.8 * random.value()).collect());
         if n % (rows / QUERIES).max(1) == 0 && queries.len() < QUERIES {

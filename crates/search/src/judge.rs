@@ -26,6 +26,8 @@ pub const MATCHES: f32 = 0.5;
 const ONE_SUBJECT: f32 = 0.95;
 /// Least standard deviation that is divided by.
 const LEAST_SPREAD: f32 = 1e-4;
+/// What logits are divided by.
+const TENS: f32 = 10.0;
 /// Number of features.
 pub const FEATURES: usize = 4;
 
@@ -36,7 +38,7 @@ pub type Parameters = [f32; FEATURES + 1];
 ///
 /// # Source
 /// Not fitted yet.
-pub const PARAMETERS: [Parameters; 3] = [[-6.0, 1.0, 1.0, 0.0, 0.0]; 3];
+pub const PARAMETERS: [Parameters; 3] = [[-3.0, 0.5, 0.5, 0.5, 0.5]; 3];
 
 /// Why no probability is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +67,9 @@ impl Uncalibrated {
 pub struct Judge<'s, 'f> {
     searcher: &'s Searcher<'f>,
     background: &'s Background,
+    /// What cosines are multiplied by before a softmax, as the model learned it.
+    scale: f32,
     reason: Option<Uncalibrated>,
-    pictures: usize,
 }
 
 /// A query as a judge sees it.
@@ -78,20 +81,21 @@ pub struct Asked {
     pub(crate) group: Option<Group>,
     mean: f32,
     spread: f32,
+    /// Mean cosine of the query itself.
+    raw_mean: f32,
 }
 
 impl<'s, 'f> Judge<'s, 'f> {
-    /// A judge of the collection of a searcher.
-    pub fn new(searcher: &'s Searcher<'f>, background: &'s Background) -> Self {
-        let pictures = searcher.flat().len();
-        let reason = if pictures < LEAST_PICTURES {
+    /// A judge of the collection of a searcher; `scale` is the model's `exp(logit_scale)`.
+    pub fn new(searcher: &'s Searcher<'f>, background: &'s Background, scale: f32) -> Self {
+        let reason = if searcher.flat().len() < LEAST_PICTURES {
             Some(Uncalibrated::FewPictures)
         } else if mean_length(searcher) > ONE_SUBJECT {
             Some(Uncalibrated::OneSubject)
         } else {
             None
         };
-        Self { searcher, background, reason, pictures }
+        Self { searcher, background, scale, reason }
     }
 
     /// Why nothing is said of this collection.
@@ -109,30 +113,31 @@ impl<'s, 'f> Judge<'s, 'f> {
             None => query.clone(),
         };
         let (mean, spread) = self.searcher.spread(&corrected);
-        Asked { raw: query, corrected, group, mean, spread }
+        let (raw_mean, _) = self.searcher.spread(&query);
+        Asked { raw: query, corrected, group, mean, spread, raw_mean }
     }
 
-    /// What is known of a row: its distance from the collection and from the background in standard
-    /// deviations, how far the most of so many pictures would be by chance, and how much of the query is
-    /// its own.
+    /// What is known of a row: its distance from the collection in standard deviations, beyond that of the
+    /// most of so many pictures by chance; its distance from the background in standard deviations; its
+    /// logit above the mean picture's; and its log odds against all background texts. The last two are in
+    /// tens.
     pub fn features(&self, asked: &Asked, row: usize) -> [f32; FEATURES] {
         let score = self.searcher.score(row, &asked.raw);
         let corrected = self.searcher.score(row, &asked.corrected);
-        let collection = (corrected - asked.mean) / asked.spread.max(LEAST_SPREAD);
-        let background = asked.group.map_or(0.0, |group| {
-            let width = self.searcher.flat().width().max(1);
-            let texts = self.background.rows(group).chunks_exact(width);
-            let vector = self.searcher.flat().vector(row);
-            let dot = |text: &[f32]| -> f64 {
-                text.iter().zip(&vector).map(|(a, b)| f64::from(a * b)).sum()
-            };
-            let (mean, spread) = moments(texts.map(dot));
-            (score - mean) / spread.max(LEAST_SPREAD)
-        });
-        let by_chance = (2.0 * (self.pictures.max(2) as f32).ln()).sqrt();
-        let length = |x: &[f32]| x.iter().map(|x| x * x).sum::<f32>().sqrt();
-        let own = length(&asked.corrected) / length(&asked.raw).max(LEAST_SPREAD);
-        [collection, background, by_chance, own]
+        let by_chance = (2.0 * (self.searcher.flat().len().max(2) as f32).ln()).sqrt();
+        let collection = (corrected - asked.mean) / asked.spread.max(LEAST_SPREAD) - by_chance;
+        let logit = self.scale * (score - asked.raw_mean) / TENS;
+        let Some(group) = asked.group else { return [collection, 0.0, logit, 0.0] };
+        let width = self.searcher.flat().width().max(1);
+        let vector = self.searcher.flat().vector(row);
+        let dot = |text: &[f32]| -> f32 { text.iter().zip(&vector).map(|(a, b)| a * b).sum() };
+        let others: Vec<f32> = self.background.rows(group).chunks_exact(width).map(dot).collect();
+        let (mean, spread) = moments(others.iter().map(|&x| f64::from(x)));
+        let background = (score - mean) / spread.max(LEAST_SPREAD);
+        let highest = others.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let rest: f32 = others.iter().map(|x| (self.scale * (x - highest)).exp()).sum();
+        let odds = (self.scale * (score - highest) - rest.max(1.0).ln()) / TENS;
+        [collection, background, logit, odds]
     }
 
     /// The probability that a row is a true match, whether or not it is calibrated here.

@@ -232,3 +232,81 @@ fn rows_are_selected_before_they_are_scored() {
     let expected: Vec<_> = all.into_iter().filter(|hit| rows.contains(&hit.row)).collect();
     assert_eq!(some, expected);
 }
+
+/// Which models may share an index.
+mod same_model {
+    use super::*;
+    use altclip::{LoadOptions, Model};
+
+    /// A small model folder.
+    fn folder(to: &Path) -> PathBuf {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
+        std::fs::create_dir_all(to).unwrap();
+        for file in ["config.json", "model.safetensors", "preprocessor_config.json"] {
+            std::fs::copy(golden.join("clip").join(file), to.join(file)).unwrap();
+        }
+        for entry in std::fs::read_dir(golden.join("tokenizer_clip")).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        }
+        to.to_owned()
+    }
+
+    fn load(dir: &Path) -> Model {
+        Model::load(dir, &LoadOptions::default()).unwrap()
+    }
+
+    #[test]
+    fn near_misses_are_refused_and_the_same_model_elsewhere_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let original = folder(&dir.path().join("original"));
+        let model = load(&original);
+        let settings = Settings::of(&original, "original", &model, "f32").unwrap();
+        let check = |dir: &Path| settings.check(dir, "name", &load(dir), Path::new("index"));
+        assert!(settings.is_at(&original).unwrap());
+        // The control: copied, with other times and the same contents, it is the same model.
+        let moved = folder(&dir.path().join("moved"));
+        let found = check(&moved).unwrap();
+        assert_eq!((found.model.as_str(), &found.fingerprint), ("name", &settings.fingerprint));
+        let mut near_misses = Vec::new();
+        // One bit of one weight, anywhere.
+        for place in 1..=5 {
+            let near = folder(&dir.path().join(format!("weight-{place}")));
+            let path = near.join("model.safetensors");
+            let mut bytes = std::fs::read(&path).unwrap();
+            let at = bytes.len() - place * 997;
+            bytes[at] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+            near_misses.push(near);
+        }
+        for (from, to) in [
+            ("0.48145466", "0.5"),
+            ("0.26862954", "0.5"),
+            ("\"resample\": 3", "\"resample\": 2"),
+            ("\"do_center_crop\": true", "\"do_center_crop\": false"),
+            ("\"shortest_edge\": 32", "\"shortest_edge\": 40"),
+        ] {
+            let near = folder(&dir.path().join(format!("setting-{}", near_misses.len())));
+            let path = near.join("preprocessor_config.json");
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(text.contains(from), "{from}");
+            std::fs::write(&path, text.replacen(from, to, 1)).unwrap();
+            near_misses.push(near);
+        }
+        for near in &near_misses {
+            match check(near) {
+                Err(error) => {
+                    let report = error.report();
+                    assert_eq!(report.code, Code::E7004, "{}: {report}", near.display());
+                    assert_eq!(report.code.exit_status(), 5);
+                }
+                Ok(_) => panic!("{} is taken for the same model", near.display()),
+            }
+        }
+        // Pictures that are turned have other vectors.
+        let mut decode = model.options().decode.clone();
+        settings.check_decode(&decode, Path::new("index")).unwrap();
+        decode.apply_exif_orientation = true;
+        assert!(settings.check_decode(&decode, Path::new("index")).is_err());
+    }
+}

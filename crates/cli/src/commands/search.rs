@@ -53,11 +53,12 @@ pub(crate) fn run(args: &Search, reporter: Reporter) -> Result<(), Failure> {
     wanted.check(&index)?;
     let flat = index.flat()?;
     reporter.warn(&index.take_notices());
+    let scale = wanted.model()?.opened().scale().map_err(altclip::Error::from)?;
     let background = Background::of_index(&index, &RealFs, || wanted.model())?;
     let threads = args.run.threads.map_or(LoadOptions::default().threads, usize::from);
     let pool = altclip_kernels::Pool::new(threads);
     let searcher = Searcher::new(&flat, &pool);
-    let judge = Judge::new(&searcher, &background);
+    let judge = Judge::new(&searcher, &background, scale);
     let mut encode = |content: &Content| -> Result<Vec<f32>, Failure> {
         let model = wanted.model()?;
         let rows = match content {
