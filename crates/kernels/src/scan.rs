@@ -177,28 +177,28 @@ unsafe fn count_popcnt(rows: &[u64], words: usize, planes: &[u64], out: &mut [u3
 /// The processor has the features.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vpopcntdq,popcnt")]
-unsafe fn count_avx512(rows: &[u64], words: usize, planes: &[u64], out: &mut [u32]) {
+unsafe fn count_avx512<const P: usize>(
+    rows: &[u64],
+    words: usize,
+    planes: &[u64],
+    out: &mut [u32],
+) {
     use std::arch::x86_64::*;
 
     /// Words of a vector.
     const WORDS: usize = 8;
-    /// Planes that are kept in registers with their rows.
-    const PLANES: usize = 8;
+    debug_assert_eq!(planes.len(), P * words);
     let whole = words / WORDS;
     let tail = ((1u32 << (words % WORDS)) - 1) as __mmask8;
     let steps = whole + usize::from(tail != 0);
-    let count = planes.len() / words;
-    if count > PLANES {
-        return self::count(rows, words, planes, out);
-    }
     for (row, out) in rows.chunks_exact(words).zip(out) {
-        let mut sums = [_mm512_setzero_si512(); PLANES];
+        let mut sums = [_mm512_setzero_si512(); P];
         for step in 0..steps {
             let mask = if step < whole { 0xff } else { tail };
             // SAFETY: words outside of the mask are not read; those inside are in the row and plane.
             unsafe {
                 let x = _mm512_maskz_loadu_epi64(mask, row.as_ptr().add(step * WORDS).cast());
-                for (p, sum) in sums.iter_mut().enumerate().take(count) {
+                for (p, sum) in sums.iter_mut().enumerate() {
                     let at = planes.as_ptr().add(p * words + step * WORDS);
                     let plane = _mm512_maskz_loadu_epi64(mask, at.cast());
                     let shared = _mm512_popcnt_epi64(_mm512_and_si512(x, plane));
@@ -207,11 +207,27 @@ unsafe fn count_avx512(rows: &[u64], words: usize, planes: &[u64], out: &mut [u3
             }
         }
         let mut sum = _mm512_setzero_si512();
-        for &plane in sums.iter().take(count).rev() {
+        for &plane in sums.iter().rev() {
             sum = _mm512_add_epi64(_mm512_add_epi64(sum, sum), plane);
         }
         *out = _mm512_reduce_add_epi64(sum) as u32;
     }
+}
+
+/// `count_avx512` for a number of planes; none where they would not stay in registers.
+#[cfg(target_arch = "x86_64")]
+fn counter(planes: usize) -> Option<unsafe fn(&[u64], usize, &[u64], &mut [u32])> {
+    Some(match planes {
+        1 => count_avx512::<1>,
+        2 => count_avx512::<2>,
+        3 => count_avx512::<3>,
+        4 => count_avx512::<4>,
+        5 => count_avx512::<5>,
+        6 => count_avx512::<6>,
+        7 => count_avx512::<7>,
+        8 => count_avx512::<8>,
+        _ => return None,
+    })
 }
 
 impl Kernels {
@@ -267,9 +283,12 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             {
                 let wide = self.isa().has_avx512() && is_x86_feature_detected!("avx512vpopcntdq");
-                if wide && is_x86_feature_detected!("popcnt") {
-                    // SAFETY: the features were found.
-                    return unsafe { count_avx512(rows, words, planes, out) };
+                if wide
+                    && is_x86_feature_detected!("popcnt")
+                    && let Some(count) = counter(planes.len() / words)
+                {
+                    // SAFETY: the features were found, and there are so many planes.
+                    return unsafe { count(rows, words, planes, out) };
                 }
                 let counts = self.isa() != crate::Isa::Scalar;
                 if counts && is_x86_feature_detected!("popcnt") {

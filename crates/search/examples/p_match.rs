@@ -1,12 +1,12 @@
 //! How well `p_match` knows what is there: the emoji set with whole subgroups taken out.
 //!
 //! ```text
-//! cargo run --release -p altclip-search --example p_match -- MODEL build/emoji/set [--fit]
+//! cargo run --release -p altclip-search --example p_match -- MODEL build/emoji/set [VENDOR] [--fit]
 //! ```
 //!
 //! For each subgroup of CLDR the collection is all base emoji of a vendor without it. Queries are the names
 //! of what was taken out (absent) and as many names of what is there (present), in English and Chinese.
-//! Every other subgroup is for fitting, on Noto's pictures; the figures are of the others, on OpenMoji's.
+//! Every other subgroup is for fitting; the figures are of the others.
 #![allow(clippy::print_stdout, reason = "a program that prints figures")]
 
 use altclip::{LoadOptions, Model};
@@ -235,13 +235,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let fits = arguments.iter().any(|argument| argument == "--fit");
     let places: Vec<&String> =
         arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
-    let [model, set] = places[..] else { return Err("MODEL SET [--fit]".into()) };
+    let [model, set, vendor @ ..] = &places[..] else {
+        return Err("MODEL SET [VENDOR] [--fit]".into());
+    };
+    let vendor = vendor.first().map_or("noto", |vendor| vendor.as_str());
     let model = Model::load(model.as_ref(), &LoadOptions::default())?;
     let background = Background::encode(&model)?;
     let setting = Setting { model: &model, background: &background, pool: Pool::new(2) };
-    let held_out = setting.queries(set.as_ref(), "openmoji", 1)?;
+    let held_out = setting.queries(set.as_ref(), vendor, 1)?;
     if fits {
-        let fitted = setting.queries(set.as_ref(), "noto", 0)?;
+        let fitted = setting.queries(set.as_ref(), vendor, 0)?;
         let mut all = Vec::new();
         for ((language, _), (fitted, held_out)) in
             LANGUAGES.iter().zip(fitted.iter().zip(&held_out))

@@ -147,7 +147,7 @@ impl SqliteStore {
         query: &str,
         parameters: &[&dyn rusqlite::ToSql],
         vectors: bool,
-        visit: &mut dyn FnMut(i64, Picture, &[u8]) -> Result<(), Error>,
+        visit: &mut Visit<'_>,
     ) -> Result<(), Error> {
         let failed = self.failed("read");
         let mut statement = self.connection.prepare_cached(query).map_err(&failed)?;
@@ -171,6 +171,9 @@ impl SqliteStore {
         Ok(())
     }
 }
+
+/// Is handed a row whole.
+type Visit<'v> = dyn FnMut(i64, Picture, &[u8]) -> Result<(), Error> + 'v;
 
 const WHOLE: &str = "FROM pictures p LEFT JOIN vectors v ON v.id = p.id";
 

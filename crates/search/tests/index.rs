@@ -247,7 +247,9 @@ mod same_model {
         }
         for entry in std::fs::read_dir(golden.join("tokenizer_clip")).unwrap() {
             let path = entry.unwrap().path();
-            std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+            if !path.ends_with("expected.json") {
+                std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+            }
         }
         to.to_owned()
     }
@@ -283,7 +285,6 @@ mod same_model {
             ("0.48145466", "0.5"),
             ("0.26862954", "0.5"),
             ("\"resample\": 3", "\"resample\": 2"),
-            ("\"do_center_crop\": true", "\"do_center_crop\": false"),
             ("\"shortest_edge\": 32", "\"shortest_edge\": 40"),
         ] {
             let near = folder(&dir.path().join(format!("setting-{}", near_misses.len())));

@@ -140,7 +140,7 @@ fn add(args: &IndexAdd, reporter: Reporter) -> Result<(), Failure> {
             let mut settings = wanted.settings()?;
             settings.roots = roots(&index.settings().roots);
             drop(index);
-            Index::rebuild(vfs.clone(), dir, settings)?
+            Index::rebuild(vfs, dir, settings)?
         }
         Some(mut index) => {
             let wanted = Wanted::new(&args.run, Some(index.settings()), reporter, &loaded)?;
@@ -156,12 +156,12 @@ fn add(args: &IndexAdd, reporter: Reporter) -> Result<(), Failure> {
         None if args.rebuild && dir.join("CURRENT").exists() => {
             let wanted = Wanted::new(&args.run, None, reporter, &loaded)?;
             let settings = Settings { roots: roots(&[]), ..wanted.settings()? };
-            Index::rebuild(vfs.clone(), dir, settings)?
+            Index::rebuild(vfs, dir, settings)?
         }
         None => {
             let wanted = Wanted::new(&args.run, None, reporter, &loaded)?;
             let settings = Settings { roots: roots(&[]), ..wanted.settings()? };
-            Index::create(vfs.clone(), dir, settings)?
+            Index::create(vfs, dir, settings)?
         }
     };
     let wanted = Wanted::new(&args.run, Some(index.settings()), reporter, &loaded)?;
