@@ -214,9 +214,13 @@ unsafe fn count_avx512<const P: usize>(
     }
 }
 
+/// Rows, words of a row, planes, counts.
+#[cfg(target_arch = "x86_64")]
+type Count = unsafe fn(&[u64], usize, &[u64], &mut [u32]);
+
 /// `count_avx512` for a number of planes; none where they would not stay in registers.
 #[cfg(target_arch = "x86_64")]
-fn counter(planes: usize) -> Option<unsafe fn(&[u64], usize, &[u64], &mut [u32])> {
+fn counter(planes: usize) -> Option<Count> {
     Some(match planes {
         1 => count_avx512::<1>,
         2 => count_avx512::<2>,

@@ -161,9 +161,9 @@ fn solve<const N: usize>(mut a: [[f64; N]; N], mut b: [f64; N]) -> [f64; N] {
         for row in 0..N {
             if row != i && a[i][i] != 0.0 {
                 let factor = a[row][i] / a[i][i];
-                for column in i..N {
-                    a[row][column] -= factor * a[i][column];
-                }
+                let pivot = a[i];
+                let columns = a[row].iter_mut().zip(pivot).skip(i);
+                columns.for_each(|(x, pivot)| *x -= factor * pivot);
                 b[row] -= factor * b[i];
             }
         }
