@@ -24,6 +24,7 @@ full: check test reference
     cargo test --release --workspace --locked
     just demo-parity
     just full-size
+    just trained-folders
 
 # The pinned Python environment in .venv
 reference:
@@ -33,6 +34,7 @@ reference:
 golden: reference
     .venv/bin/python scripts/reference/make_tokenizer.py
     .venv/bin/python scripts/reference/make_goldens.py
+    .venv/bin/python scripts/reference/make_gradient_goldens.py
     .venv/bin/python scripts/reference/make_image_goldens.py
     git diff --stat tests/golden
 
@@ -55,11 +57,18 @@ demo-parity:
 full-size pictures=(env("ALTCLIP_TEST_DATA", "build/demo") + "/pictures"):
     scripts/reference/full_size.sh "{{pictures}}"
 
-# Random pictures and texts in numbers that CI has no time for
+# What each kind of training leaves, in transformers: the same features
+trained-folders: reference
+    cargo build --release --locked -p altclip-cli
+    .venv/bin/python scripts/reference/trained_folders.py target/release/altclip
+
+# Random pictures and texts, kills and faults in numbers that CI has no time for
 long:
     cargo run --release -p altclip-tokenizer --example differential -- 1000000
     ALTCLIP_SAME_BITS=1000 cargo test --release -p altclip --test parity same_bits
     ALTCLIP_ASPECT_CASES=10000 ALTCLIP_MUTATIONS=250 cargo test --release -p altclip-image
+    ALTCLIP_KILLS=200 ALTCLIP_SIGNALS=100 cargo test --release -p altclip-cli --test train kills
+    ALTCLIP_TORTURE=full cargo test --release -p altclip-train
 
 # Kernels against the machine's peak
 bench:
@@ -82,6 +91,12 @@ bench-search rows="1000000" width="768":
 # How well p_match knows what is there, on the emoji set; `--fit` prints its parameters
 p-match model="build/emoji/nano" *arguments:
     cargo run --release --locked -p altclip-search --example p_match -- {{model}} build/emoji/set {{arguments}}
+
+# Training here and in PyTorch in turns (an idle machine): `just bench-train --texts FOLDER --stage stage1`
+bench-train *arguments:
+    cargo build --release --locked -p altclip-cli
+    bench/peers/venv.sh
+    build/peers-venv/bin/python bench/train/run.py --altclip target/release/altclip {{arguments}}
 
 # Size of the sources
 loc:

@@ -108,6 +108,21 @@ impl Classified {
         Self { labels, cells: cosines.chunks_exact(labels.max(1)).flat_map(row).collect() }
     }
 
+    /// The mean of several of one shape: of their logits, and of their probabilities.
+    pub(crate) fn mean(all: Vec<Self>) -> Self {
+        let count = all.len().max(1) as f32;
+        let labels = all.first().map_or(0, |first| first.labels);
+        let mean = |at: usize, part: fn(&Label) -> f32| {
+            all.iter().filter_map(|each| each.cells.get(at).map(part)).sum::<f32>() / count
+        };
+        let cells = all.first().map_or(0, |first| first.cells.len());
+        let cell = |at| Label {
+            logit: mean(at, |label| label.logit),
+            probability: mean(at, |label| label.probability),
+        };
+        Self { labels, cells: (0..cells).map(cell).collect() }
+    }
+
     /// The labels of picture `n`, in the order in which they were given.
     ///
     /// # Panics

@@ -67,6 +67,14 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A file of kept rows cannot be read or written.
+    #[error("the cache of embeddings cannot be used: {source}")]
+    Cache {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A file of numbers does not hold what it must.
     #[error("{what}")]
     Array {
@@ -180,6 +188,16 @@ impl Diagnose for Error {
                 .got("no readable file")
                 .expected("a .npy file")
                 .help("check the path and its permissions"),
+            Error::Cache { path, source } => {
+                use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+                let (code, help) = match source.kind() {
+                    StorageFull | QuotaExceeded => (Code::E9005, "make room on the disk"),
+                    _ => (Code::E1004, "check the folder; ALTCLIP_CACHE names another one"),
+                };
+                Report::new(code, "output", self.to_string())
+                    .place(quote(&path.to_string_lossy()))
+                    .help(help)
+            }
             Error::Array { path, got, expected, .. } => {
                 Report::new(Code::E5020, "input", self.to_string())
                     .place(quote(&path.to_string_lossy()))

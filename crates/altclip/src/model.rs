@@ -1,18 +1,15 @@
 //! A model folder as one object: texts and pictures in, rows of the joint space out.
 
 use crate::distinct::Distinct;
+use crate::files::{ModelFiles, Settings, is_packed};
 use crate::packed::{self, Parts};
 use crate::{Classified, Embeddings, Error, Observer, Result, Templates};
-use altclip_checkpoint::Checkpoint;
 use altclip_image::{DecodeOptions, Preprocessor, Rgb};
-use altclip_models::config::Text;
 use altclip_models::weights::Formats;
-use altclip_models::{Family, ImageEncoder, Opened, TextEncoder, TextTower};
+use altclip_models::{Family, ImageEncoder, Opened, Reranker, TextEncoder, TextTower};
 use altclip_report::{Code, Diagnose, Report};
 use altclip_tensor::{Backend, CpuBackend, Ops, Precision, Tensor};
 use altclip_tokenizer::{DEFAULT_MAX_LENGTH, Encoding, Tokenizer};
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -72,6 +69,7 @@ pub struct Model {
     opened: Opened,
     /// What took the place of a cache that turned out to be damaged.
     repaired: OnceLock<Opened>,
+    settings: Settings,
     tokenizer: Arc<Tokenizer>,
     /// The folder or packed model file that was named.
     path: PathBuf,
@@ -80,11 +78,13 @@ pub struct Model {
     warnings: Vec<Report>,
     text: Lazy<TextEncoder>,
     image: Lazy<(ImageEncoder, Preprocessor)>,
+    reranker: Lazy<Reranker>,
 }
 
 impl Model {
-    /// Opens a folder (`config.json`, weights, tokenizer files, `preprocessor_config.json`) or a
-    /// packed model file.
+    /// Opens a folder (`config.json`, weights, tokenizer files, `preprocessor_config.json`), a packed
+    /// model file, or an author's own weight file (`ViT-B-32.pt`) with a tokenizer beside it. Taiyi's text
+    /// folder holds its image tower, a CLIP, in a folder `image_tower`.
     ///
     /// # Errors
     /// Whatever is missing, damaged or contradictory; all faults of one file together.
@@ -92,13 +92,13 @@ impl Model {
     pub fn load(path: &Path, options: &LoadOptions) -> Result<Self> {
         let mut options = options.clone();
         let parts = match &options.cache {
-            _ if path.is_file() => Parts::of_file(path, &options)?,
+            _ if is_packed(path) => Parts::of_file(path, &options)?,
             Some(cache) if options.precision != Precision::F32 => {
                 Parts::of_cache(path, cache, &options)?
             }
             _ => Parts::of_folder(path, &options)?,
         };
-        let Parts { opened, tokenizer } = parts;
+        let Parts { opened, tokenizer, settings } = parts;
         if let Some(info) = opened.checkpoint().packed_info() {
             let own = Precision::ALL.into_iter().find(|p| p.name() == info.precision);
             let asked = options.precision;
@@ -118,6 +118,7 @@ impl Model {
         Ok(Self {
             opened,
             repaired: OnceLock::new(),
+            settings,
             tokenizer: Arc::new(tokenizer),
             path: path.to_owned(),
             backend: CpuBackend::new(options.threads).with_precision(options.precision),
@@ -125,6 +126,7 @@ impl Model {
             warnings,
             text: Lazy::default(),
             image: Lazy::default(),
+            reranker: Lazy::default(),
         })
     }
 
@@ -137,7 +139,7 @@ impl Model {
         if precision == self.precision() {
             return Ok(());
         }
-        if self.path.is_file() {
+        if is_packed(&self.path) {
             return Err(Error::Precision {
                 file: self.path.clone(),
                 found: precision.to_string(),
@@ -149,6 +151,7 @@ impl Model {
         self.repaired = OnceLock::new();
         self.backend = CpuBackend::new(options.threads).with_precision(precision);
         self.options = options;
+        self.reranker.clear();
         let (text, image) = (self.text.clear(), self.image.clear());
         if text {
             self.text_encoder()?;
@@ -175,7 +178,7 @@ impl Model {
     /// Whether the weights now come from somewhere else than when `error` was found.
     fn repair(&self, error: &Error) -> Result<bool> {
         let report = error.report();
-        let Some(cache) = self.options.cache.as_ref().filter(|_| !self.path.is_file()) else {
+        let Some(cache) = self.options.cache.as_ref().filter(|_| !is_packed(&self.path)) else {
             return Ok(false);
         };
         let damaged = matches!(report.code, Code::E2105 | Code::E2107 | Code::E2108);
@@ -196,6 +199,7 @@ impl Model {
             };
             self.text.clear();
             self.image.clear();
+            self.reranker.clear();
             // It was empty under the lock.
             let _ = self.repaired.set(parts.opened);
         }
@@ -205,6 +209,15 @@ impl Model {
     /// The model's files and sizes.
     pub fn opened(&self) -> &Opened {
         self.repaired.get().unwrap_or(&self.opened)
+    }
+
+    /// A hash of what the rows depend on: weights, tokenizer and preprocessor files by their names,
+    /// sizes, times and heads, and how the model was loaded. It names a cache of embeddings.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn fingerprint(&self) -> Result<String> {
+        packed::embeddings_fingerprint(&self.path, &self.options)
     }
 
     /// What was noticed while loading.
@@ -232,12 +245,17 @@ impl Model {
         &self.backend
     }
 
+    /// Longest text in tokens: as asked for, and no longer than the model takes.
+    pub fn max_length(&self) -> usize {
+        self.options.max_length.min(self.opened().config().context_length())
+    }
+
     /// The ids of a text, truncated to the model's longest text.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn tokenize(&self, text: &str) -> Result<Encoding> {
-        Ok(self.tokenizer.encode(text, self.options.max_length)?)
+        Ok(self.tokenizer.encode(text, self.max_length())?)
     }
 
     /// Reads and decodes a picture file.
@@ -262,7 +280,7 @@ impl Model {
     /// # Errors
     /// `preprocessor_config.json` is missing or not valid.
     pub fn preprocessor(&self) -> Result<Preprocessor> {
-        preprocessor_of(&self.path, self.opened().checkpoint())
+        self.settings.preprocessor()
     }
 
     /// Texts to `text_features`, projected and not normalised: `[N, E]`.
@@ -430,6 +448,13 @@ impl Model {
         self.recovering(|| self.image.get_or_init(|| self.new_image_encoder()))
     }
 
+    /// What looks at the best again; its weights are read on the first call.
+    pub(crate) fn reranker(&self) -> Result<Arc<Reranker>> {
+        self.recovering(|| {
+            self.reranker.get_or_init(|| Ok(self.opened().reranker(&self.backend)?))
+        })
+    }
+
     fn new_image_encoder(&self) -> Result<(ImageEncoder, Preprocessor)> {
         let preprocessor = self.preprocessor()?;
         let size = self.opened().config().vision.map_or(0, |vision| vision.image_size);
@@ -465,93 +490,18 @@ pub struct Inspection {
 /// # Errors
 /// Only what leaves nothing to tell.
 pub fn inspect(path: &Path, allow_extra_keys: bool) -> Result<Inspection> {
-    let checkpoint = open(path)?;
-    let config = small_file(path, &checkpoint, "config.json")?;
-    let (opened, faults) = Opened::inspect(checkpoint, &config, allow_extra_keys)?;
+    let ModelFiles { checkpoint, settings } = ModelFiles::open(path)?;
+    let (opened, faults) = Opened::inspect(checkpoint, &settings.config, allow_extra_keys)?;
     let mut problems: Vec<Report> = faults.iter().flat_map(|fault| fault.reports()).collect();
-    if opened.family() != Family::AltClipText {
-        let preprocessor = preprocessor_of(path, opened.checkpoint());
-        problems.extend(preprocessor.err().iter().flat_map(|error| error.reports()));
+    if opened.config().vision.is_some() || opened.family() != Family::AltClipText {
+        problems.extend(settings.preprocessor().err().iter().flat_map(|error| error.reports()));
     }
     let warnings = opened.warnings().to_vec();
     Ok(Inspection { opened, problems, warnings })
 }
 
-/// The weights of a folder, or a packed model file.
-fn open(path: &Path) -> Result<Checkpoint> {
-    Ok(if path.is_file() { Checkpoint::open_packed(path)? } else { Checkpoint::open(path)? })
-}
-
-/// The settings by which a model folder or packed model file wants its pictures prepared.
-///
-/// # Errors
-/// `preprocessor_config.json` is missing or not valid; nothing is guessed.
-pub fn preprocessor(path: &Path) -> Result<Preprocessor> {
-    if path.is_file() {
-        return preprocessor_of(path, &Checkpoint::open_packed(path)?);
-    }
-    Ok(Preprocessor::from_json(&read(path, "preprocessor_config.json")?)?)
-}
-
-fn preprocessor_of(path: &Path, checkpoint: &Checkpoint) -> Result<Preprocessor> {
-    Ok(Preprocessor::from_json(&small_file(path, checkpoint, "preprocessor_config.json")?)?)
-}
-
-/// The tokenizer of a model folder or packed model file.
-///
-/// # Errors
-/// As [`Tokenizer::from_dir`], and those of a packed model file.
-pub fn tokenizer_in(path: &Path) -> Result<Tokenizer> {
-    if path.is_file() {
-        return tokenizer_of(path, &Checkpoint::open_packed(path)?);
-    }
-    Ok(Tokenizer::from_dir(path)?)
-}
-
-/// The tokenizer inside a packed model file.
-pub(crate) fn tokenizer_of(path: &Path, checkpoint: &Checkpoint) -> Result<Tokenizer> {
-    let mut files = BTreeMap::new();
-    for name in altclip_tokenizer::FILES {
-        if let Some(bytes) = checkpoint.packed_file(name)? {
-            files.insert(name, bytes);
-        }
-    }
-    // Each is asked for once.
-    let files = RefCell::new(files);
-    Ok(Tokenizer::from_files(path, &|name| Ok(files.borrow_mut().remove(name)))?)
-}
-
-/// A settings file of whatever holds the weights.
-pub(crate) fn small_file(
-    path: &Path,
-    checkpoint: &Checkpoint,
-    file: &'static str,
-) -> Result<Vec<u8>> {
-    if checkpoint.packed_info().is_none() {
-        return read(path, file);
-    }
-    let missing =
-        || Error::File { file, dir: path.to_owned(), source: std::io::ErrorKind::NotFound.into() };
-    checkpoint.packed_file(file)?.ok_or_else(missing)
-}
-
-fn read(dir: &Path, file: &'static str) -> Result<Vec<u8>> {
-    /// Settings files are a few kilobytes; CLIP's old config.json with all label names is 40.
-    const LIMIT: u64 = 4 << 20;
-    let open = || {
-        let file = std::fs::File::open(dir.join(file))?;
-        let mut bytes = Vec::new();
-        std::io::Read::read_to_end(&mut std::io::Read::take(file, LIMIT), &mut bytes)?;
-        Ok(bytes)
-    };
-    open().map_err(|source| Error::File { file, dir: dir.to_owned(), source })
-}
-
 fn check_vocabulary(tokenizer: &Tokenizer, opened: &Opened) -> Result<Option<Report>> {
-    let model = match &opened.config().text {
-        Text::AltClip(text) => text.bert.vocab_size,
-        Text::Clip(text) => text.vocab_size,
-    };
+    let model = opened.config().text.vocab_size();
     let tokenizer = tokenizer.vocab_size();
     match tokenizer.cmp(&model) {
         std::cmp::Ordering::Greater => Err(Error::Vocabulary { tokenizer, model }),
@@ -567,7 +517,7 @@ fn check_vocabulary(tokenizer: &Tokenizer, opened: &Opened) -> Result<Option<Rep
 }
 
 /// Consecutive texts of at most [`BATCH_TOKENS`] tokens together.
-fn batches<'t>(ids: &'t [&'t [u32]]) -> impl Iterator<Item = &'t [&'t [u32]]> {
+pub(crate) fn batches<'t>(ids: &'t [&'t [u32]]) -> impl Iterator<Item = &'t [&'t [u32]]> {
     let mut rest = ids;
     std::iter::from_fn(move || {
         let mut tokens = 0;

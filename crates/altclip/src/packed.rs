@@ -4,7 +4,7 @@
 //! model takes the place of its old cache, and the fingerprint of what it was made from inside. It is
 //! only ever replaced by a rename, so that whoever has the old file mapped keeps it whole.
 
-use crate::model::{small_file, tokenizer_of};
+use crate::files::{self, IMAGE_TOWER, ModelFiles, Settings, tokenizer_of};
 use crate::samples;
 use crate::{Error, Event, LoadOptions, Result};
 use altclip_checkpoint::{
@@ -36,35 +36,35 @@ pub struct Converted {
     pub info: PackedInfo,
 }
 
-/// A model as it was opened: its weights, and its tokenizer.
+/// A model as it was opened: its weights, its tokenizer, and its small files.
 pub(crate) struct Parts {
     pub(crate) opened: Opened,
     pub(crate) tokenizer: Tokenizer,
+    pub(crate) settings: Settings,
 }
 
 impl Parts {
     /// Opens a model folder.
     pub(crate) fn of_folder(dir: &Path, options: &LoadOptions) -> Result<Self> {
-        let checkpoint = Checkpoint::open(dir)?;
-        let config = small_file(dir, &checkpoint, "config.json")?;
-        let opened = Opened::open(checkpoint, &config, options.allow_extra_keys)?;
-        let tokenizer = Tokenizer::from_dir(dir)?;
+        let ModelFiles { checkpoint, settings } = ModelFiles::open(dir)?;
+        let opened = Opened::open(checkpoint, &settings.config, options.allow_extra_keys)?;
+        let tokenizer = files::tokenizer_in(dir)?;
         let formats = match options.precision {
             Precision::F32 => Formats::new(),
-            _ if options.formats.is_empty() => calibrated(dir, &opened, &tokenizer, options)?,
+            _ if options.formats.is_empty() => calibrated(&settings, &opened, &tokenizer, options)?,
             _ => options.formats.clone(),
         };
-        Ok(Self { opened: opened.with_formats(formats), tokenizer })
+        Ok(Self { opened: opened.with_formats(formats), tokenizer, settings })
     }
 
     /// Opens a packed model file.
     pub(crate) fn of_file(path: &Path, options: &LoadOptions) -> Result<Self> {
         let mut checkpoint = Checkpoint::open_packed(path)?;
         checkpoint.set_threads(options.threads);
-        let config = small_file(path, &checkpoint, "config.json")?;
         let tokenizer = tokenizer_of(path, &checkpoint)?;
-        let opened = Opened::open(checkpoint, &config, options.allow_extra_keys)?;
-        Ok(Self { opened, tokenizer })
+        let ModelFiles { checkpoint, settings } = ModelFiles::of_packed(path, checkpoint)?;
+        let opened = Opened::open(checkpoint, &settings.config, options.allow_extra_keys)?;
+        Ok(Self { opened, tokenizer, settings })
     }
 
     /// Opens the cache of a folder, which is made first where there is none that holds.
@@ -101,12 +101,13 @@ const PICTURES: std::ops::Range<u32> = 0..4;
 
 /// Runs the model on samples, and finds how each matrix is best kept.
 fn calibrated(
-    dir: &Path,
+    settings: &Settings,
     opened: &Opened,
     tokenizer: &Tokenizer,
     options: &LoadOptions,
 ) -> Result<Formats> {
-    let encode = |text: &&str| Ok(tokenizer.encode(text, options.max_length)?);
+    let max_length = options.max_length.min(opened.config().context_length());
+    let encode = |text: &&str| Ok(tokenizer.encode(text, max_length)?);
     let encodings = samples::SENTENCES.iter().map(encode).collect::<Result<Vec<_>>>()?;
     let texts: Vec<&[u32]> = encodings.iter().map(|e| e.input_ids.as_slice()).collect();
     let pixels = match opened.config().vision {
@@ -120,7 +121,7 @@ fn calibrated(
                 [] => samples::pictures(PICTURES),
                 paths => paths.iter().map(open).collect::<Result<Vec<_>>>()?,
             };
-            samples::pixels(&pictures, &crate::preprocessor(dir)?)?
+            samples::pixels(&pictures, &settings.preprocessor()?)?
         }
     };
     let samples = Samples { texts: &texts, pixels: &pixels };
@@ -163,7 +164,21 @@ pub(crate) fn cache_path(dir: &Path, cache: &Path, precision: Precision) -> Path
 /// What the packed weights of a folder depend on, from names, sizes, times and headers.
 fn fingerprint(dir: &Path, options: &LoadOptions) -> Result<String> {
     let mut identity = Identity::new(PACKING);
-    identity.add_weights(dir)?;
+    let tower = dir.join(IMAGE_TOWER);
+    let dir = if altclip_checkpoint::is_original(dir) {
+        let name = dir.file_name().unwrap_or_default().to_string_lossy();
+        identity.add_file(files::folder(dir), &name)?;
+        files::folder(dir)
+    } else {
+        identity.add_weights(dir)?;
+        dir
+    };
+    if tower.is_dir() {
+        identity.add_weights(&tower)?;
+        for name in SETTINGS {
+            identity.add_file(&tower, name)?;
+        }
+    }
     for name in SETTINGS.iter().chain(&altclip_tokenizer::FILES) {
         identity.add_file(dir, name)?;
     }
@@ -177,6 +192,20 @@ fn fingerprint(dir: &Path, options: &LoadOptions) -> Result<String> {
         identity.add_text(joined);
         identity.add_text(&format!("{format:?}"));
     }
+    Ok(identity.finish())
+}
+
+/// What embeddings depend on, of a folder or a packed file.
+pub(crate) fn embeddings_fingerprint(path: &Path, options: &LoadOptions) -> Result<String> {
+    let mut identity = match (path.parent(), path.file_name().and_then(|name| name.to_str())) {
+        (Some(dir), Some(name)) if path.is_file() => {
+            let mut identity = Identity::new("embeddings");
+            identity.add_file(dir, name)?;
+            identity
+        }
+        _ => Identity::new(&format!("embeddings {}", fingerprint(path, options)?)),
+    };
+    identity.add_text(&format!("{} {:?}", options.max_length, options.decode));
     Ok(identity.finish())
 }
 
@@ -199,7 +228,7 @@ pub fn convert(dir: &Path, options: &LoadOptions, out: &Path) -> Result<Converte
     let fingerprint = fingerprint(dir, options)?;
     let parts = Parts::of_folder(dir, options)?;
     if parts.opened.config().vision.is_some() {
-        crate::preprocessor(dir)?;
+        parts.settings.preprocessor()?;
     }
     let bytes = write(&parts, dir, &fingerprint, options, out)?;
     let packed = Checkpoint::open_packed(out)?;
@@ -215,7 +244,7 @@ fn write(
     options: &LoadOptions,
     out: &Path,
 ) -> Result<u64> {
-    let Parts { opened, tokenizer } = parts;
+    let Parts { opened, tokenizer, settings } = parts;
     let backend = CpuBackend::new(options.threads).with_precision(options.precision);
     let (total, done) = (opened.parameters(), std::cell::Cell::new(0));
     let weights = opened.record(&backend, &|numbers| {
@@ -224,7 +253,7 @@ fn write(
         options.observer.tell(&event);
     })?;
     let checkpoint = opened.checkpoint();
-    let files = files(dir, tokenizer)?;
+    let files = small_files(dir, tokenizer, settings)?;
     let fault = RefCell::new(None);
     let model = PackedModel {
         precision: options.precision.name().to_owned(),
@@ -246,16 +275,23 @@ fn write(
 }
 
 /// The small files that make a folder complete.
-fn files(dir: &Path, tokenizer: &Tokenizer) -> Result<Vec<(String, Vec<u8>)>> {
+fn small_files(
+    dir: &Path,
+    tokenizer: &Tokenizer,
+    settings: &Settings,
+) -> Result<Vec<(String, Vec<u8>)>> {
+    let dir = files::folder(dir);
+    let [config, preprocessor] = SETTINGS.map(str::to_owned);
+    let settings_files = std::iter::once((config, settings.config.clone()))
+        .chain(settings.preprocessor.clone().map(|bytes| (preprocessor, bytes)));
     let used = tokenizer.source_files().iter().filter_map(|path| path.file_name()?.to_str());
-    let present = SETTINGS.into_iter().filter(|name| dir.join(name).exists());
     let read = |name: &str| {
         let path = dir.join(name);
         let bytes = std::fs::read(&path)
             .map_err(|source| altclip_checkpoint::Error::Io { path, source })?;
         Ok((name.to_owned(), bytes))
     };
-    present.chain(used).map(read).collect()
+    settings_files.map(Ok).chain(used.map(read)).collect()
 }
 
 fn is_matrix(weight: &Recorded) -> bool {

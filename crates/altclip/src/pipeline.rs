@@ -329,7 +329,7 @@ impl Model {
         sources: impl Iterator<Item: Into<String> + Send + 'static> + Send + 'static,
         normalize: bool,
     ) -> Texts<'_> {
-        let (tokenizer, max_length) = (self.shared_tokenizer(), self.options().max_length);
+        let (tokenizer, max_length) = (self.shared_tokenizer(), self.max_length());
         let work = move |text| Ok(tokenizer.encode(&Into::<String>::into(text), max_length)?);
         let threads = match self.backend().threads() {
             1 => 0,

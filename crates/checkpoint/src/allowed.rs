@@ -18,6 +18,10 @@ pub(crate) enum Global {
     UntypedStorage,
     Dtype(Dtype),
     Size,
+    /// A class of a TorchScript archive: an object of it is its attributes.
+    Script,
+    /// `torch.jit._pickle`: the first argument, a list, as it is.
+    Typed,
     /// Parts of a random state or a device: an opaque value whatever its arguments are.
     Opaque,
 }
@@ -42,6 +46,23 @@ pub(crate) fn global(module: &str, name: &str) -> Option<Global> {
         | ("_codecs", "encode") => Global::Opaque,
         _ => return None,
     })
+}
+
+/// The names that only the pickle of a TorchScript archive may use besides.
+pub(crate) fn script_global(module: &str, name: &str) -> Option<Global> {
+    const LISTS: [&str; 5] = [
+        "build_intlist",
+        "build_doublelist",
+        "build_boollist",
+        "build_tensorlist",
+        "restore_type_tag",
+    ];
+    match module {
+        "torch.jit._pickle" if LISTS.contains(&name) => Some(Global::Typed),
+        "__torch__" => Some(Global::Script),
+        _ if module.starts_with("__torch__.") => Some(Global::Script),
+        _ => None,
+    }
 }
 
 fn storage_class(name: &str) -> Option<Global> {

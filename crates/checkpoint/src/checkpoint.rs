@@ -89,6 +89,8 @@ pub(crate) struct Entry {
 pub(crate) enum Place {
     /// Row-major, at these bytes of the file.
     Bytes(Range<usize>),
+    /// At these bytes of the file, with steps of its own, in elements.
+    Turned(Range<usize>, Vec<usize>),
     /// A view of a record.
     View(View),
     /// In a matrix of a packed model file, which is only handed out whole.
@@ -103,8 +105,8 @@ impl std::fmt::Debug for Checkpoint {
 
 impl Checkpoint {
     /// Opens the weights of a model folder: `model.safetensors`, else its shards, else
-    /// `pytorch_model.bin`, else its shards. Where several are present the first is used and a
-    /// warning names both.
+    /// `pytorch_model.bin`, else its shards, else the only `.pt` or `.pth` file. Where several are
+    /// present the first is used and a warning names both.
     ///
     /// # Errors
     /// A missing, damaged or hostile file, as [`Checkpoint::open_file`] says; [`Error::NoWeights`]
@@ -115,7 +117,7 @@ impl Checkpoint {
         let present: Vec<&str> =
             FILE_NAMES.into_iter().filter(|name| dir.join(name).exists()).collect();
         let Some((&used, others)) = present.split_first() else {
-            return Err(Error::NoWeights { dir: dir.to_path_buf() });
+            return Self::open_file(&original(dir)?);
         };
         let path = dir.join(used);
         let mut checkpoint = if used.ends_with(".index.json") {
@@ -236,6 +238,18 @@ impl Checkpoint {
         Ok(entries)
     }
 
+    /// Adds everything of another checkpoint; its names are not in this one.
+    pub(crate) fn append(&mut self, other: Self) {
+        let before = self.sources.len();
+        self.sources.extend(other.sources);
+        self.files.extend(other.files);
+        self.warnings.extend(other.warnings);
+        self.tensors.extend(other.tensors.into_iter().map(|(name, mut entry)| {
+            entry.info.file += before;
+            (name, entry)
+        }));
+    }
+
     /// The names of all tensors, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
@@ -299,6 +313,28 @@ impl Checkpoint {
         }
         Ok(())
     }
+}
+
+/// The only file of a folder with the name of an original weight file.
+pub(crate) fn original(dir: &Path) -> Result<PathBuf, Error> {
+    let io = |source| Error::Io { path: dir.to_path_buf(), source };
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        if is_original(&path) {
+            found.push(path);
+        }
+    }
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        _ => Err(Error::NoWeights { dir: dir.to_path_buf() }),
+    }
+}
+
+/// Whether a path names a weight file as authors publish it beside the Hub: `ViT-B-32.pt`.
+pub fn is_original(path: &Path) -> bool {
+    let known = |extension: &std::ffi::OsStr| extension == "pt" || extension == "pth";
+    path.extension().is_some_and(known) && path.is_file()
 }
 
 /// The format of a file, or what it looks like instead.

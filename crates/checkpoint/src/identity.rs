@@ -30,7 +30,10 @@ impl Identity {
     /// [`Error::Io`], [`Error::NoWeights`], and those of a shard index.
     pub fn add_weights(&mut self, dir: &Path) -> Result<(), Error> {
         let used = checkpoint::FILE_NAMES.into_iter().find(|name| dir.join(name).exists());
-        let Some(used) = used else { return Err(Error::NoWeights { dir: dir.to_path_buf() }) };
+        let Some(used) = used else {
+            let path = checkpoint::original(dir)?;
+            return self.add_file(dir, &path.file_name().unwrap_or_default().to_string_lossy());
+        };
         self.add_file(dir, used)?;
         if used.ends_with(".index.json") {
             for shard in shards::read(&dir.join(used))?.shards {

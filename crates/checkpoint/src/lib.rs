@@ -33,6 +33,7 @@ mod names;
 mod packed;
 mod pickle;
 mod read;
+mod reshape;
 mod safetensors;
 mod sealed;
 mod shards;
@@ -42,7 +43,7 @@ mod write;
 mod zip;
 
 pub use check::{Expected, check};
-pub use checkpoint::{Checkpoint, FileInfo, Format, TensorInfo};
+pub use checkpoint::{Checkpoint, FileInfo, Format, TensorInfo, is_original};
 pub use dtype::Dtype;
 pub use error::Error;
 pub use identity::Identity;

@@ -10,7 +10,7 @@
 //! Python's `pickletools.py` (opcodes of protocols 2 to 5); `torch/_utils.py` and
 //! `torch/serialization.py` for the names and their arguments.
 
-use crate::allowed::{Global, global};
+use crate::allowed::{Global, global, script_global};
 use crate::dtype::Dtype;
 use crate::limits;
 use std::collections::BTreeMap;
@@ -60,6 +60,8 @@ pub(crate) enum Node {
     Dict(Vec<(Value, Value)>),
     Storage(Box<Storage>),
     Tensor(Box<Tensor>),
+    /// An object of a TorchScript class, as the dict of its attributes.
+    Object(Value),
     Opaque,
 }
 
@@ -125,14 +127,15 @@ impl<'a> Pickle<'a> {
     }
 }
 
-/// Reads a whole pickle; `STOP` must be its last byte.
-pub(crate) fn read(bytes: &[u8]) -> Result<Pickle<'_>, Stop> {
+/// Reads a whole pickle; `STOP` must be its last byte. `script`: it is that of a TorchScript archive.
+pub(crate) fn read(bytes: &[u8], script: bool) -> Result<Pickle<'_>, Stop> {
     if bytes.len() as u64 > limits::PICKLE_BYTES {
         let why = Why::Limit("bytes of the pickle", limits::PICKLE_BYTES);
         return Err(Stop { offset: 0, why });
     }
     let mut machine = Machine {
         bytes,
+        script,
         at: 0,
         stack: Vec::new(),
         marks: Vec::new(),
@@ -160,6 +163,8 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Pickle<'_>, Stop> {
 
 struct Machine<'a> {
     bytes: &'a [u8],
+    /// Classes of `__torch__` are tags too.
+    script: bool,
     at: usize,
     stack: Vec<Value>,
     /// Heights of the stack where a mark was set.
@@ -217,6 +222,7 @@ impl Machine<'_> {
             b'c' | 0x93 => self.global_opcode(opcode)?,
             b'R' => self.reduce()?,
             b'b' => self.build()?,
+            0x81 if self.script => self.object()?,
             b'Q' => self.persistent_id()?,
             _ => return Err(self.refused(opcode)),
         }
@@ -538,7 +544,8 @@ impl Machine<'_> {
             let module = self.pop()?;
             (self.owned_text(module)?, self.owned_text(name)?)
         };
-        match global(&module, &name) {
+        let script = self.script.then(|| script_global(&module, &name)).flatten();
+        match global(&module, &name).or(script) {
             Some(global) => self.push(Value::Global(global)),
             None => Err(Why::Forbidden(format!("{module}.{name}"))),
         }
@@ -568,6 +575,7 @@ impl Machine<'_> {
         let node = match (global, args) {
             (Global::OrderedDict, []) => Node::Dict(Vec::new()),
             (Global::Opaque, _) => Node::Opaque,
+            (Global::Typed, &[value] | &[value, _]) => return self.push(value),
             (Global::Size, &[sizes]) => return self.push(sizes),
             (Global::Parameter, &[tensor, _, _] | &[tensor, _, _, _]) => return self.push(tensor),
             (Global::Tensor, &[storage, offset, size, stride])
@@ -604,16 +612,43 @@ impl Machine<'_> {
         }
     }
 
-    /// Attributes of a dict (`_metadata`) and the insides of opaque values are not kept; anything
-    /// else cannot have a state.
+    /// Attributes of a dict (`_metadata`) and the insides of opaque values are not kept; those of a
+    /// TorchScript object are what it is; anything else cannot have a state.
     fn build(&mut self) -> Step {
-        self.pop()?;
+        let state = self.pop()?;
+        let depth = self.depth_over(&[state]);
+        let is_dict = match state {
+            Value::Node(index) => matches!(self.nodes.get(index as usize), Some(Node::Dict(_))),
+            _ => false,
+        };
         match self.top()? {
-            Value::Node(index) => match self.nodes.get(index as usize) {
+            Value::Node(index) => match self.nodes.get_mut(index as usize) {
                 Some(Node::Dict(_) | Node::Opaque) => Ok(()),
+                Some(Node::Object(attributes)) if is_dict => {
+                    *attributes = state;
+                    self.deepen(index, depth)
+                }
                 _ => Err(Why::Forbidden("BUILD of what is not a dict".into())),
             },
             _ => Err(Why::Forbidden("BUILD of a class".into())),
+        }
+    }
+
+    /// An object of a TorchScript class, still without attributes.
+    fn object(&mut self) -> Step {
+        let (args, class) = (self.pop()?, self.pop()?);
+        let empty = match args {
+            Value::Node(index) => match self.nodes.get(index as usize) {
+                Some(Node::Tuple(range)) => range.is_empty(),
+                _ => false,
+            },
+            _ => false,
+        };
+        match (class, empty) {
+            (Value::Global(Global::Script), true) => {
+                self.add_and_push(Node::Object(Value::None), 1)
+            }
+            _ => Err(Why::Forbidden("NEWOBJ".into())),
         }
     }
 

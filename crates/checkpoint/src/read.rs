@@ -78,7 +78,7 @@ impl Checkpoint {
         let Some(entry) = self.tensors.get(name) else { return };
         let Some(source) = self.sources.get(entry.info.file) else { return };
         match &entry.place {
-            Place::Bytes(range) => source.map.release(range.clone()),
+            Place::Bytes(range) | Place::Turned(range, _) => source.map.release(range.clone()),
             Place::View(view) => {
                 if let Some((record, _)) = source.records.get(view.record)
                     && let Ok(range) = zip::locate(source.map.bytes(), record)
@@ -230,6 +230,7 @@ impl Checkpoint {
         let row_len = entry.row_len();
         let (start, strides) = match &entry.place {
             Place::Bytes(range) => (range.start, None),
+            Place::Turned(range, strides) => (range.start, Some(strides)),
             Place::View(view) => {
                 let Some((record, _)) = source.records.get(view.record) else { return Ok(()) };
                 let range = zip::locate(source.map.bytes(), record)

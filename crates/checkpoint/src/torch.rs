@@ -3,6 +3,9 @@
 //! `pytorch_model.bin` is a zip of `<name>/data.pkl` (the pickle) and `<name>/data/<key>` (a storage
 //! each). A tensor is a view of a storage: offset, sizes and strides, all compared with the record
 //! before a tensor is listed.
+//!
+//! A TorchScript archive (`torch.jit.save`) has an object in place of the dict: its tensors are named by
+//! the path of attributes to them. Its code is not looked at.
 
 use crate::dtype::Dtype;
 use crate::error::Error;
@@ -20,6 +23,8 @@ use std::path::Path;
 const WRAPPERS: [&str; 4] = ["module", "model", "state_dict", "model_state_dict"];
 /// Most wrappers around a state dict.
 const WRAPPER_DEPTH: usize = 3;
+/// Deepest nesting of modules in a TorchScript archive.
+const SCRIPT_DEPTH: usize = 16;
 /// Memory that listing a tensor takes, by a generous estimate.
 const ENTRY_BYTES: usize = 512;
 
@@ -56,12 +61,15 @@ pub(crate) fn read(map: &Mapped) -> Result<StateDict, Error> {
         Some(record) => checked(&archive, record, &pickle_name, map)?,
         None => return Err(zip::zip_fault(file, "no data.pkl", &pickle_name)),
     };
-    refuse_other_kinds(&archive, &prefix, map)?;
+    let script = archive.find(&format!("{prefix}constants.pkl")).is_some();
+    let code = format!("{prefix}code/");
+    archive.refuse_compressed(&|name| script && name.starts_with(&code))?;
+    refuse_big_endian(&archive, &prefix, map)?;
     let bytes = map.bytes().get(pickle_at.clone()).unwrap_or_default();
-    let pickle = pickle::read(bytes).map_err(|stop| stopped(file, stop))?;
+    let pickle = pickle::read(bytes, script).map_err(|stop| stopped(file, stop))?;
     let mut reader =
         Reader { file, archive: &archive, prefix, pickle: &pickle, records: BTreeMap::new() };
-    let state_dict = reader.state_dict();
+    let state_dict = if script { reader.script() } else { reader.state_dict() };
     map.release(pickle_at);
     state_dict
 }
@@ -105,10 +113,7 @@ fn checked(
     Ok(range)
 }
 
-fn refuse_other_kinds(archive: &Archive<'_>, prefix: &str, map: &Mapped) -> Result<(), Error> {
-    if archive.find(&format!("{prefix}constants.pkl")).is_some() {
-        return Err(bad(map.path(), "it is a TorchScript archive, not a state dict", ""));
-    }
+fn refuse_big_endian(archive: &Archive<'_>, prefix: &str, map: &Mapped) -> Result<(), Error> {
     let name = format!("{prefix}byteorder");
     if let Some(record) = archive.find(&name) {
         let range = checked(archive, record, &name, map)?;
@@ -146,24 +151,13 @@ impl<'a> Reader<'a> {
         let mut warnings = Vec::new();
         let found = self.find(self.pickle.root, WRAPPER_DEPTH, &mut warnings);
         let pairs = found.ok_or_else(|| bad(self.file, "it holds no state dict", ""))?;
-        let memory = pairs.len().saturating_mul(ENTRY_BYTES).saturating_add(self.pickle.charged);
-        if pairs.len() > limits::TENSORS || memory > limits::PICKLE_MEMORY + (2 << 20) {
-            return Err(Error::PickleLimit {
-                file: self.file.to_path_buf(),
-                what: "tensors of a state dict",
-                limit: limits::TENSORS as u64,
-                offset: 0,
-            });
-        }
+        self.bound(pairs.len())?;
         let mut tensors = Vec::with_capacity(pairs.len());
         let mut skipped = Vec::new();
         for &(key, value) in pairs {
             let name = self.pickle.text(key);
             let name = name.ok_or_else(|| bad(self.file, "a key that is not text", ""))?;
-            if let Some(what) = name_fault(name) {
-                let (file, name) = (self.file.to_path_buf(), name.to_owned());
-                return Err(Error::Name { file, name, what });
-            }
+            self.check_name(name)?;
             match self.pickle.node(value) {
                 Some(Node::Tensor(tensor)) => tensors.push(self.entry(name, tensor)?),
                 _ => skipped.push(name),
@@ -172,6 +166,86 @@ impl<'a> Reader<'a> {
         if !skipped.is_empty() {
             warnings.push(ignored(self.file, "of the state dict that are not tensors", &skipped));
         }
+        self.finish(tensors, warnings)
+    }
+
+    /// The tensors of a TorchScript module, each by the path of attributes to it.
+    fn script(&mut self) -> Result<StateDict, Error> {
+        let mut tensors = Vec::new();
+        let mut visits = 0;
+        self.module(self.pickle.root, "", SCRIPT_DEPTH, &mut visits, &mut tensors)?;
+        if tensors.is_empty() {
+            return Err(bad(self.file, "a TorchScript archive without a module", ""));
+        }
+        self.finish(tensors, Vec::new())
+    }
+
+    /// An object may hold itself, so depth and visits are bounded.
+    fn module(
+        &mut self,
+        object: Value,
+        path: &str,
+        depth: usize,
+        visits: &mut usize,
+        tensors: &mut Vec<Entry>,
+    ) -> Result<(), Error> {
+        let Some(&Node::Object(attributes)) = self.pickle.node(object) else { return Ok(()) };
+        let limit = |what, limit: usize| Error::PickleLimit {
+            file: self.file.to_path_buf(),
+            what,
+            limit: limit as u64,
+            offset: 0,
+        };
+        if depth == 0 {
+            return Err(limit("nested modules", SCRIPT_DEPTH));
+        }
+        for &(key, value) in self.pickle.dict(attributes).unwrap_or_default() {
+            *visits += 1;
+            if *visits > limits::TENSORS {
+                return Err(limit("attributes of modules", limits::TENSORS));
+            }
+            let key = self.pickle.text(key);
+            let key = key.ok_or_else(|| bad(self.file, "a key that is not text", ""))?;
+            let name = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+            match self.pickle.node(value) {
+                Some(Node::Tensor(tensor)) => {
+                    self.check_name(&name)?;
+                    self.bound(tensors.len() + 1)?;
+                    tensors.push(self.entry(&name, tensor)?);
+                }
+                Some(Node::Object(_)) => {
+                    self.check_name(&name)?;
+                    self.module(value, &name, depth - 1, visits, tensors)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check_name(&self, name: &str) -> Result<(), Error> {
+        match name_fault(name) {
+            Some(what) => {
+                Err(Error::Name { file: self.file.to_path_buf(), name: name.to_owned(), what })
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn bound(&self, tensors: usize) -> Result<(), Error> {
+        let memory = tensors.saturating_mul(ENTRY_BYTES).saturating_add(self.pickle.charged);
+        if tensors <= limits::TENSORS && memory <= limits::PICKLE_MEMORY + (2 << 20) {
+            return Ok(());
+        }
+        Err(Error::PickleLimit {
+            file: self.file.to_path_buf(),
+            what: "tensors of a state dict",
+            limit: limits::TENSORS as u64,
+            offset: 0,
+        })
+    }
+
+    fn finish(&self, mut tensors: Vec<Entry>, warnings: Vec<Report>) -> Result<StateDict, Error> {
         tensors.sort_by(|a, b| a.name.cmp(&b.name));
         for pair in tensors.windows(2) {
             if let [a, b] = pair

@@ -1,4 +1,5 @@
-//! The records of a zip archive as `torch.save` writes it: stored, never compressed.
+//! The records of a zip archive as `torch.save` writes it: stored, never compressed. Only the code of a
+//! TorchScript archive may be compressed; it is never read.
 //!
 //! Only what PyTorch needs is read, and each statement of the archive is checked against the
 //! others: one central directory that ends exactly where its end record begins, entries that do
@@ -26,10 +27,14 @@ const LOCATOR_BYTES: usize = 20;
 const END64_BYTES: usize = 56;
 const LOCAL_BYTES: u64 = 30;
 
+/// Methods of compression: none, and the one that TorchScript uses for code.
+const STORED: u16 = 0;
+const DEFLATED: u16 = 8;
+
 /// Flags that a stored entry may have: 3 = sizes follow the data, 11 = the name is UTF-8.
 const KNOWN_FLAGS: u16 = 1 << 3 | 1 << 11;
 
-/// One stored entry.
+/// One entry.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     /// Where its name is in the central directory.
@@ -40,6 +45,7 @@ pub(crate) struct Record {
     limit: u64,
     size: u64,
     crc: u32,
+    compressed: bool,
 }
 
 impl Record {
@@ -69,6 +75,16 @@ impl<'a> Archive<'a> {
     /// The entries with their names, sorted by name.
     pub(crate) fn records(&self) -> impl Iterator<Item = (&'a str, &Record)> {
         self.records.iter().map(|r| (name_of(self.bytes, r), r))
+    }
+
+    /// Refuses compressed entries other than those that `unread` names.
+    pub(crate) fn refuse_compressed(&self, unread: &dyn Fn(&str) -> bool) -> Result<(), Error> {
+        match self.records().find(|(name, record)| record.compressed && !unread(name)) {
+            Some((name, _)) => {
+                Err(self.fault("an entry is compressed; PyTorch stores its records", name))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The entry of this name.
@@ -264,8 +280,8 @@ fn central_entry(bytes: &[u8], at: usize, end: usize) -> Result<(Record, usize),
     if flags & 1 != 0 {
         return fault("an entry is encrypted");
     }
-    if method != 0 {
-        return fault("an entry is compressed; PyTorch stores its records");
+    if !matches!(method, STORED | DEFLATED) {
+        return fault("an entry is compressed in an unknown way");
     }
     if flags & !KNOWN_FLAGS != 0 {
         return fault("an entry has unknown flags");
@@ -274,10 +290,12 @@ fn central_entry(bytes: &[u8], at: usize, end: usize) -> Result<(Record, usize),
     let Some((packed, size, local)) = wide_sizes(bytes, at, extra) else {
         return fault("the zip64 sizes of an entry are damaged");
     };
-    if packed != size {
+    let compressed = method == DEFLATED;
+    if packed != size && !compressed {
         return fault("an entry is stored with two sizes");
     }
-    Ok((Record { name, local, limit: 0, size, crc }, next))
+    // What a compressed entry takes is its stored size; nothing inflates it.
+    Ok((Record { name, local, limit: 0, size: packed, crc, compressed }, next))
 }
 
 /// Stored size, size and offset of the local header, the wide ones where the narrow ones say so.
@@ -329,7 +347,7 @@ pub(crate) fn locate(bytes: &[u8], record: &Record) -> Result<Range<usize>, &'st
     })()
     .ok_or(BAD)?;
     let name = bytes.get(at + 30..at + 30 + name_len);
-    if method != 0 || flags & !KNOWN_FLAGS != 0 || name != bytes.get(record.name.clone()) {
+    if method != STORED || flags & !KNOWN_FLAGS != 0 || name != bytes.get(record.name.clone()) {
         return Err(BAD);
     }
     let sizes = (u32_at(bytes, at + 14), u32_at(bytes, at + 18), u32_at(bytes, at + 22));

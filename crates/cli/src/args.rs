@@ -5,7 +5,10 @@ mod eval;
 mod search;
 pub(crate) mod train;
 
-pub(crate) use eval::{Eval, EvalRetrieval, EvalTask};
+pub(crate) use eval::{
+    Eval, EvalCompare, EvalConsistency, EvalLinearProbe, EvalRetrieval, EvalRun, EvalTask,
+    EvalZeroshot,
+};
 pub(crate) use search::{
     Index, IndexAdd, IndexDuplicates, IndexExport, IndexImport, IndexPath, IndexRead, IndexRemove,
     IndexTask, IndexUpdate, Search,
@@ -82,6 +85,11 @@ pub(crate) enum Command {
 Variables: HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH, HF_HUB_OFFLINE,
 HF_HUB_DOWNLOAD_TIMEOUT, HF_HUB_DISABLE_PROGRESS_BARS.")]
     Download(Download),
+    /// A miniature model finds pictures in eight languages; no network, no model needed
+    #[command(after_help = "Example:
+  altclip demo
+  altclip demo --out found.html --json")]
+    Demo(Demo),
     /// Trains a model
     #[command(subcommand)]
     Train(Box<train::Train>),
@@ -98,7 +106,7 @@ HF_HUB_DOWNLOAD_TIMEOUT, HF_HUB_DISABLE_PROGRESS_BARS.")]
   altclip doctor --model BAAI/AltCLIP --full
   altclip doctor --model BAAI/AltCLIP --accuracy --images photos/")]
     Doctor(Doctor),
-    /// How good embeddings are at a task
+    /// How good a model or its embeddings are at a task
     Eval(Eval),
     /// A model folder to one packed file that starts at once
     #[command(after_help = "Example:
@@ -154,8 +162,8 @@ pub(crate) struct RunArgs {
     /// Numeric format of weights and activations
     #[arg(long, env = "ALTCLIP_PRECISION", value_enum, default_value_t = Precision::F32)]
     pub(crate) precision: Precision,
-    /// Pack the weights anew instead of keeping them in ALTCLIP_CACHE [default: the user's cache
-    /// folder]; f32 is never kept
+    /// Keep nothing in ALTCLIP_CACHE [default: the user's cache folder]: no packed weights (those of f32
+    /// never are) and no embeddings that `eval` computed
     #[arg(long)]
     pub(crate) no_cache: bool,
     /// Number of threads [default: as many as the process may use]
@@ -409,6 +417,19 @@ pub(crate) enum PackedPrecision {
     Bf16,
     /// 8-bit integers inside the towers, bfloat16 at their ends
     Int8,
+}
+
+#[derive(Args)]
+pub(crate) struct Demo {
+    /// The page to write
+    #[arg(long, value_name = "FILE.html", default_value = "altclip-demo.html")]
+    pub(crate) out: PathBuf,
+    /// Replace an existing file
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// One JSON object a query
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]

@@ -1,7 +1,7 @@
 //! Which model a command means: a folder, or a hub id in the cache.
 
 use crate::args::{Alpha, ModelArgs, PictureArgs, RunArgs};
-use crate::failure::{Failure, Reporter};
+use crate::failure::{Failure, Reporter, cannot_write};
 use altclip::hub::{Hub, HubConfig, RepoId};
 use altclip::image::{DecodeOptions, Limits};
 use altclip::{Event, LoadOptions, Model, Observer};
@@ -11,12 +11,34 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+/// Name of the model that is part of the program.
+const NANO: &str = "nano";
+
+/// The miniature as a folder: in the cache, or where that cannot be written among temporary files.
+pub(crate) fn nano() -> Result<PathBuf, Failure> {
+    let cache = cache_folder(|name| std::env::var_os(name));
+    let kept = cache.and_then(|cache| altclip_nano::folder(&cache).ok());
+    let dir = match kept {
+        Some(dir) => Ok(dir),
+        None => altclip_nano::folder(&std::env::temp_dir().join("altclip")),
+    };
+    dir.map_err(|error| {
+        let (code, help) =
+            cannot_write(&error, "set ALTCLIP_CACHE to a folder that can be written");
+        Failure::one(
+            Report::new(code, "model", format!("the miniature cannot be unpacked: {error}"))
+                .place("--model nano")
+                .help(help),
+        )
+    })
+}
+
 /// The folder of a model that another flag names.
 pub(crate) fn named(model: &Path) -> Result<PathBuf, Failure> {
     folder(&ModelArgs { model: Some(model.to_owned()), allow_extra_keys: false })
 }
 
-/// The folder or packed file of the model that was named.
+/// The folder, packed file or author's own weight file of the model that was named.
 pub(crate) fn folder(args: &ModelArgs) -> Result<PathBuf, Failure> {
     let Some(named) = &args.model else {
         return Err(Failure::one(
@@ -24,10 +46,17 @@ pub(crate) fn folder(args: &ModelArgs) -> Result<PathBuf, Failure> {
                 .place("--model, ALTCLIP_MODEL")
                 .got("nothing")
                 .expected("a model folder or a hub id")
-                .help("for example: altclip download BAAI/AltCLIP, then --model BAAI/AltCLIP"),
+                .help(
+                    "altclip download BAAI/AltCLIP, then --model BAAI/AltCLIP; for emoji only: \
+                     --model nano",
+                ),
         ));
     };
-    let packed = named.extension().is_some_and(|extension| extension == "altclip");
+    let packed = named.extension().is_some_and(|extension| extension == "altclip")
+        || altclip::checkpoint::is_original(named);
+    if named.as_os_str() == NANO && !named.exists() {
+        return nano();
+    }
     if named.is_dir() || (packed && named.is_file()) {
         return Ok(named.clone());
     }

@@ -17,6 +17,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("altclip-durable", 1),
     ("altclip-data", 1),
     ("altclip-page", 1),
+    ("altclip-nano", 1),
     ("altclip-tensor", 2),
     ("altclip-models", 3),
     ("altclip", 4),

@@ -20,6 +20,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A file of a public set is not there.
+    #[error("there is no file {}", quote(&path.to_string_lossy()))]
+    Absent {
+        /// The file.
+        path: PathBuf,
+        /// Who gives it out.
+        from: &'static str,
+    },
     /// A file is not the same as when it was opened.
     #[error("a file of the dataset changed; the order is no longer reproducible")]
     Changed {
@@ -104,7 +112,7 @@ impl Error {
     /// The stable code.
     pub fn code(&self) -> Code {
         match self {
-            Self::Unreadable { .. } => Code::E5005,
+            Self::Unreadable { .. } | Self::Absent { .. } => Code::E5005,
             Self::Changed { .. } => Code::E5006,
             Self::Table { .. } => Code::E5004,
             Self::List { .. } => Code::E5008,
@@ -152,6 +160,9 @@ impl Diagnose for Error {
             Self::Unreadable { path, .. } => report
                 .place(place(path, &None))
                 .help("check the path, its permissions and the disk, then run the command again"),
+            Self::Absent { path, from } => {
+                report.place(place(path, &None)).got("nothing").expected("a file").help(*from)
+            }
             Self::Changed { path, what } => report
                 .got(what.as_str())
                 .place(place(path, &None))

@@ -1,4 +1,4 @@
-//! Labelled pictures: a folder for each class, or webdataset shards with `.cls` and `classnames.txt`.
+//! Labelled pictures: a folder for each class, webdataset shards with `.cls` and `classnames.txt`, or CIFAR-10's batches.
 //!
 //! What is handed out is a class's name in words: that is what a text encoder can use. A number is refused, since a
 //! model would learn the numeral.
@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use altclip_report::quote;
 
+use crate::cifar::Cifar;
 use crate::dataset::Hasher;
 use crate::files::Files;
 use crate::shards::{Role, Shards};
@@ -34,17 +35,20 @@ pub struct Labelled {
 /// How labelled pictures are read.
 #[derive(Clone, Debug)]
 pub struct LabelsOptions {
-    /// The folder of the split inside of a CLIP_benchmark folder, as `train` or `test`; looked at only if it is there.
+    /// The folder of the split, as `train` or `test`, inside of a CLIP_benchmark folder or a folder of class folders;
+    /// looked at only if it is there.
     pub split: String,
     /// The file of class names, one a line in order of the labels; if not given, `classnames.txt` in the folder of
     /// the shards or in the one above. A folder of folders has its names from the folders.
     pub class_names: Option<PathBuf>,
+    /// The class names themselves, taken as they are instead of a file of shards.
+    pub names: Option<Vec<String>>,
 }
 
 impl Default for LabelsOptions {
     /// Split `test`.
     fn default() -> Self {
-        Self { split: "test".to_owned(), class_names: None }
+        Self { split: "test".to_owned(), class_names: None, names: None }
     }
 }
 
@@ -59,6 +63,7 @@ pub struct LabelledPictures {
 
 enum Source {
     Shards(Shards),
+    Cifar(Cifar),
     Folder {
         root: PathBuf,
         /// Class, and path inside of the root.
@@ -72,8 +77,17 @@ impl LabelledPictures {
     /// # Errors
     /// [`Error::ClassNames`] for names that are numbers, empty or twice there; else as for the other datasets.
     pub fn open(path: &Path, options: &LabelsOptions) -> Result<Self, Error> {
+        if let Some(cifar) = Cifar::open(path, &options.split)? {
+            return Self::from_cifar(path, cifar);
+        }
         let split = path.join(&options.split);
-        let root = if split.join("nshards.txt").is_file() { &split } else { path };
+        let is_split = split.join("nshards.txt").is_file() || holds_folders(&split);
+        let root = if is_split { &split } else { path };
+        if !root.exists() {
+            let from = "folders of classes are ImageNet's and your own; shards are written by CLIP_benchmark's \
+                        webdataset builder";
+            return Err(Error::Absent { path: root.to_owned(), from });
+        }
         let is_shard = list::has_ending(root, &[".tar"]);
         if is_shard || root.join("nshards.txt").is_file() || has_shards(root) {
             Self::from_shards(root, options)
@@ -101,14 +115,18 @@ impl LabelledPictures {
                 help: "use it as pictures with captions",
             });
         }
-        let names = options.class_names.clone().or_else(|| beside("classnames.txt"));
-        let names = names.ok_or_else(|| Error::ClassNames {
-            path: folder.join("classnames.txt"),
-            line: None,
-            what: "there are no class names".to_owned(),
-        })?;
-        let class_names = lines(&names)?;
-        let class_names = checked(&names, class_names, true)?;
+        let class_names = match &options.names {
+            Some(names) => names.iter().map(|name| Arc::from(name.as_str())).collect(),
+            None => {
+                let names = options.class_names.clone().or_else(|| beside("classnames.txt"));
+                let names = names.ok_or_else(|| Error::ClassNames {
+                    path: folder.join("classnames.txt"),
+                    line: None,
+                    what: "there are no class names".to_owned(),
+                })?;
+                checked(&names, lines(&names)?, true)?
+            }
+        };
         let templates = beside("zeroshot_classification_templates.txt");
         let templates = templates.map(|path| lines(&path)).transpose()?;
         let shards = Shards::open(list::expand(&[root.to_owned()], &[".tar"])?)?;
@@ -117,6 +135,13 @@ impl LabelledPictures {
         class_names.iter().for_each(|name| hasher.piece(name.as_bytes()));
         let (fingerprint, notices) = (hasher.finish(), shards.notices.clone());
         Ok(Self { source: Source::Shards(shards), class_names, templates, fingerprint, notices })
+    }
+
+    fn from_cifar(path: &Path, cifar: Cifar) -> Result<Self, Error> {
+        let class_names = checked(path, cifar.class_names.clone(), false)?;
+        let fingerprint = cifar.fingerprint;
+        let source = Source::Cifar(cifar);
+        Ok(Self { source, class_names, templates: None, fingerprint, notices: Vec::new() })
     }
 
     fn from_folder(root: &Path) -> Result<Self, Error> {
@@ -207,6 +232,7 @@ impl Dataset for LabelledPictures {
     fn len(&self) -> u64 {
         match &self.source {
             Source::Shards(shards) => shards.len(),
+            Source::Cifar(cifar) => cifar.len(),
             Source::Folder { pictures, .. } => pictures.len() as u64,
         }
     }
@@ -214,6 +240,14 @@ impl Dataset for LabelledPictures {
     fn get(&self, number: u64) -> Result<Labelled, Fault> {
         match &self.source {
             Source::Shards(shards) => self.sample_of_shard(shards, number),
+            Source::Cifar(cifar) => {
+                let (picture, class) = cifar.get(number)?;
+                let class_name = self.class_names.get(class).cloned().ok_or_else(|| {
+                    let detail = format!("label {class} of {} classes", self.class_names.len());
+                    Fault::new(Reason::BadLabel, cifar.place(number), detail)
+                })?;
+                Ok(Labelled { picture: Picture::Bytes(picture), class, class_name })
+            }
             Source::Folder { root, pictures } => self.sample_of_file(root, pictures, number),
         }
     }
@@ -222,6 +256,7 @@ impl Dataset for LabelledPictures {
     fn place(&self, number: u64) -> Place {
         match &self.source {
             Source::Shards(shards) => shards.place(number),
+            Source::Cifar(cifar) => cifar.place(number),
             Source::Folder { root, pictures } => {
                 let picture = usize::try_from(number).ok().and_then(|number| pictures.get(number));
                 let (class, file) = picture
@@ -241,6 +276,7 @@ impl Dataset for LabelledPictures {
     fn check_unchanged(&self) -> Result<(), Error> {
         match &self.source {
             Source::Shards(shards) => shards.check_unchanged(),
+            Source::Cifar(cifar) => cifar.check_unchanged(),
             Source::Folder { root, .. } => {
                 let now = Self::from_folder(root)?.fingerprint;
                 if now == self.fingerprint {
@@ -277,6 +313,13 @@ fn checked(path: &Path, names: Vec<String>, by_line: bool) -> Result<Vec<Arc<str
         return Err(Error::ClassNames { path: path.to_owned(), line: None, what });
     }
     Ok(names.into_iter().map(Arc::from).collect())
+}
+
+/// Whether there is a folder with folders: a split of classes.
+fn holds_folders(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|entries| {
+        entries.flatten().any(|e| e.file_type().is_ok_and(|kind| kind.is_dir()))
+    })
 }
 
 fn has_shards(folder: &Path) -> bool {

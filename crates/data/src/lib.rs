@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | parallel texts | [`ParallelTexts`] | TSV, JSONL (both also `.gz`), Parquet |
 //! | pictures with captions | [`CaptionedPictures`] | JSONL, CSV, Parquet, webdataset shards |
-//! | labelled pictures | [`LabelledPictures`] | folder of folders, webdataset shards as CLIP_benchmark writes them |
+//! | labelled pictures | [`LabelledPictures`] | folder of folders, webdataset shards as CLIP_benchmark writes them, CIFAR-10 |
+//! | sets for retrieval | [`retrieval::RetrievalSet`] | the layouts of the public sets, and all of the second row |
 //!
 //! Each is a [`Dataset`]: a sample is read by its number at any time. A file is read once when it is opened, for an
 //! index of offsets (8 bytes a line); pictures stay encoded, and nothing is ever extracted or executed.
@@ -28,6 +29,7 @@
 mod batches;
 mod captions;
 pub mod check;
+mod cifar;
 mod csv;
 mod dataset;
 mod error;
@@ -42,6 +44,7 @@ mod parquet_file;
 mod paths;
 mod philox;
 mod records;
+pub mod retrieval;
 mod shard_pictures;
 mod shards;
 mod tally;

@@ -335,7 +335,7 @@ fn cifar10_loads() {
     let Ok(root) = std::env::var("ALTCLIP_TEST_DATA") else { return };
     let root = Path::new(&root).join("cifar10");
     for split in ["train", "test"] {
-        let options = LabelsOptions { split: split.to_owned(), class_names: None };
+        let options = LabelsOptions { split: split.to_owned(), ..LabelsOptions::default() };
         let data = LabelledPictures::open(&root, &options).unwrap();
         assert_eq!((data.len(), data.class_names().len()), (10_000, 10));
         let mut classes = [0u32; 10];

@@ -56,6 +56,18 @@ impl Bootstrap {
     }
 }
 
+/// The 95 % interval of a share of `count` independent trials.
+///
+/// # Source
+/// Wilson, Probable inference, the law of succession, and statistical inference, JASA 22 (1927).
+pub fn wilson(share: f64, count: u64) -> [f64; 2] {
+    const Z: f64 = 1.959_963_984_540_054;
+    let n = count.max(1) as f64;
+    let middle = share + Z * Z / (2.0 * n);
+    let half = Z * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
+    [middle - half, middle + half].map(|end| (end / (1.0 + Z * Z / n)).clamp(0.0, 1.0))
+}
+
 /// The `share` quantile of sorted values, between two of them by proportion.
 fn quantile(sorted: &[f64], share: f64) -> f64 {
     let place = share * (sorted.len() - 1) as f64;
@@ -100,6 +112,14 @@ mod tests {
         assert_eq!(again, Some([[low, high]]));
         let other = Bootstrap { seed: 4, ..bootstrap };
         assert_ne!(other.intervals(&Scorer::new(1), &items, share), again);
+    }
+
+    #[test]
+    fn an_interval_of_a_share_by_hand() {
+        // 10 of 100: (0.1 + 0.0192073 ± 1.959964 · sqrt(0.0009 + 0.0000960)) / 1.0384146.
+        let [low, high] = wilson(0.1, 100);
+        assert!((low - 0.055_229).abs() < 1e-6 && (high - 0.174_366).abs() < 1e-6, "{low} {high}");
+        assert!(wilson(0.0, 50)[0].abs() < 1e-12);
     }
 
     #[test]

@@ -150,6 +150,35 @@ impl Classification {
     }
 }
 
+/// The embedding of each class: the mean of those of its captions, `texts` `[classes · captions, E]`, normalised again.
+///
+/// # Source
+/// Radford et al., arXiv 2103.00020, section 3.1.4.
+///
+/// # Errors
+/// [`Error::Count`] if the texts are no whole number of classes; [`Error::Zero`] if captions cancel each other.
+pub fn classifier(texts: &Rows<'_>, classes: usize) -> Result<Vec<f32>> {
+    let captions = texts.len().checked_div(classes).unwrap_or(0);
+    if captions * classes != texts.len() {
+        let (what, of) = (texts.what().into(), "captions of all classes".into());
+        return Err(Error::Count { what, found: texts.len(), of, expected: captions * classes });
+    }
+    let mut means = Vec::with_capacity(classes * texts.width());
+    for class in 0..classes {
+        let mut sum = vec![0.0; texts.width()];
+        for text in class * captions..(class + 1) * captions {
+            let row = texts.normalized(text).map(f64::from);
+            sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+        }
+        let norm = sum.iter().map(|value| value * value).sum::<f64>().sqrt();
+        if norm == 0.0 {
+            return Err(Error::Zero { what: "class embeddings".into(), row: class });
+        }
+        means.extend(sum.iter().map(|value| (value / norm) as f32));
+    }
+    Ok(means)
+}
+
 /// Classifies `images` `[N, E]` by the class embeddings of `classifier` `[classes, E]`.
 ///
 /// # Errors
@@ -174,7 +203,7 @@ pub fn zeroshot(
     Ok(classification)
 }
 
-fn check_labels(labels: &[usize], limit: usize) -> Result<()> {
+pub(crate) fn check_labels(labels: &[usize], limit: usize) -> Result<()> {
     match labels.iter().position(|&label| label >= limit) {
         None => Ok(()),
         Some(item) => {

@@ -25,16 +25,25 @@ mod bootstrap;
 mod classification;
 mod consistency;
 mod error;
+mod lbfgs;
+mod linear_probe;
+mod many;
 mod pairs;
+mod published;
+mod record;
 mod retrieval;
 mod rows;
 mod scorer;
 
-pub use bootstrap::{Bootstrap, CONFIDENCE};
-pub use classification::{Classification, ClassificationReport, zeroshot};
+pub use bootstrap::{Bootstrap, CONFIDENCE, wilson};
+pub use classification::{Classification, ClassificationReport, classifier, zeroshot};
 pub use consistency::{ConsistencyOptions, ConsistencyReport, PairConsistency, consistency};
 pub use error::Error;
+pub use linear_probe::{Fit, Probe, ProbeOptions};
+pub use many::retrieval_of_many;
 pub use pairs::{Pairs, Ranks};
+pub use published::{Published, published};
+pub use record::{Record, csv};
 pub use retrieval::{
     Direction, K, RetrievalIntervals, RetrievalOptions, RetrievalReport, Ties, WorstQuery,
     retrieval, retrieval_by_language,

@@ -6,8 +6,9 @@
 //!   (6.5e-8); `Φ(a) = 1 - Φ(-a)`. Unlike `1 + erf` this keeps the relative accuracy of the
 //!   negative tail. Largest error: 2e-7 · max(1, |x|) (tested).
 //! - QuickGELU: `x · σ(1.702·x) = x / (1 + exp(-1.702·x))`, as OpenAI's CLIP has it.
+//! - tanh: `(1 - t) / (1 + t)` with `t = exp(-2·|x|)`, and the sign of `x`; BERT's pooler has it.
 //!
-//! Where the result is rounded to `bf16` ([`activate_rough`]) both are `x · σ(z)`: for GELU
+//! Where the result is rounded to `bf16` ([`activate_rough`]) the first two are `x · σ(z)`: for GELU
 //! `z = x·P(x²)`, where `P` of degree 3 is the minimax fit of `logit(Φ(x)) / x` on |x| ≤ 5.6. The
 //! largest error is half that of the rounding: 2e-3 of the result, and 2e-4.
 
@@ -26,6 +27,8 @@ pub enum Activation {
     Gelu,
     /// `x · σ(1.702·x)`.
     QuickGelu,
+    /// The hyperbolic tangent.
+    Tanh,
 }
 
 /// The argument of `p` is `1 / (1 + TAIL_SLOPE·|x|)`.
@@ -59,6 +62,7 @@ pub(crate) unsafe fn activate_lanes<V: F32x16>(activation: Activation, x: V) -> 
             Activation::Identity => x,
             Activation::Gelu => gelu(x),
             Activation::QuickGelu => quick_gelu(x),
+            Activation::Tanh => tanh(x),
         }
     }
 }
@@ -79,6 +83,7 @@ pub(crate) unsafe fn activate_rough<V: F32x16>(activation: Activation, x: V) -> 
         let minus_z = match activation {
             Activation::Identity => return x,
             Activation::QuickGelu => x * V::splat(-QUICK_SLOPE),
+            Activation::Tanh => return tanh(x),
             Activation::Gelu => {
                 let squared = V::splat(LOGIT_END).min_or(x * x);
                 let mut p = V::splat(-LOGIT[3]);
@@ -139,6 +144,19 @@ unsafe fn quick_gelu<V: F32x16>(x: V) -> V {
     }
 }
 
+/// # Safety
+/// The processor has the instruction set of `V`.
+#[inline(always)]
+unsafe fn tanh<V: F32x16>(x: V) -> V {
+    // SAFETY: the caller promises the instruction set.
+    unsafe {
+        let one = V::splat(1.0);
+        let t = exp(x.abs() * V::splat(-2.0));
+        let y = (one - t) / (one + t);
+        x.if_less(V::splat(0.0), V::splat(0.0) - y, y)
+    }
+}
+
 /// The derivative of the activation per lane.
 ///
 /// # Safety
@@ -162,6 +180,10 @@ pub(crate) unsafe fn activation_slope<V: F32x16>(activation: Activation, x: V) -
                 let slope = sigmoid * (sigmoid - one).fma(z, one);
                 let slope = V::splat(40.0).if_less(z, V::splat(0.0), slope);
                 z.if_less(V::splat(-40.0), one, slope)
+            }
+            Activation::Tanh => {
+                let y = tanh(x);
+                one - y * y
             }
         }
     }
@@ -253,7 +275,9 @@ mod tests {
         let fine: Vec<f32> = (-150_000..150_000).map(|i| i as f32 * 1e-4).collect();
         let mut wide = Random::new(1).hostile(2_000);
         wide.extend([0.0, -0.0, 1e-38, 1e30, -1e30, f32::MAX, f32::MIN, 88.0 / 1.702]);
-        for activation in [Activation::Identity, Activation::Gelu, Activation::QuickGelu] {
+        for activation in
+            [Activation::Identity, Activation::Gelu, Activation::QuickGelu, Activation::Tanh]
+        {
             check(&runner, activation, &fine);
             check(&runner, activation, &wide);
             for len in lengths() {

@@ -57,13 +57,14 @@ impl<T: Plain> Aligned<T> {
             return Self { start: NonNull::dangling(), len };
         }
         let layout = Self::layout(len);
-        // SAFETY: the layout has a size above zero.
-        let start = unsafe { alloc_zeroed(layout) };
+        let start = if is_large(&layout) {
+            large::map(layout.size())
+        } else {
+            // SAFETY: the layout has a size above zero.
+            unsafe { alloc_zeroed(layout) }
+        };
         match NonNull::new(start.cast::<T>()) {
-            Some(start) => {
-                advise_large_pages(start.as_ptr().cast(), layout.size());
-                Self { start, len }
-            }
+            Some(start) => Self { start, len },
             None => handle_alloc_error(layout),
         }
     }
@@ -77,15 +78,72 @@ impl<T: Plain> Aligned<T> {
     }
 }
 
-/// Asks for large pages behind a large buffer; a refusal changes nothing but speed.
-fn advise_large_pages(start: *mut u8, bytes: usize) {
-    #[cfg(target_os = "linux")]
-    if bytes >= LARGE_PAGE {
-        // SAFETY: the range is one live allocation of ours, and the advice keeps its contents.
-        unsafe { libc::madvise(start.cast(), bytes, libc::MADV_HUGEPAGE) };
+/// Whether a buffer comes from the system itself: its pages are zeros already, and large pages are
+/// asked for before any is touched.
+fn is_large(layout: &Layout) -> bool {
+    cfg!(target_os = "linux") && layout.size() >= LARGE_PAGE
+}
+
+#[cfg(target_os = "linux")]
+mod large {
+    //! Memory that begins on a large page.
+
+    use super::LARGE_PAGE;
+
+    /// `bytes` zeros, or null where memory is out.
+    pub(super) fn map(bytes: usize) -> *mut u8 {
+        let Some(all) = whole(bytes).and_then(|bytes| bytes.checked_add(LARGE_PAGE)) else {
+            return std::ptr::null_mut();
+        };
+        // SAFETY: new memory of the system's choice; what is before its first large page, and
+        // behind the large pages wanted, is given back.
+        unsafe {
+            let access = libc::PROT_READ | libc::PROT_WRITE;
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            let base = libc::mmap(std::ptr::null_mut(), all, access, flags, -1, 0);
+            if base == libc::MAP_FAILED {
+                return std::ptr::null_mut();
+            }
+            let base = base.cast::<u8>();
+            let before = base.align_offset(LARGE_PAGE);
+            let start = base.add(before);
+            let end = start.add(all - LARGE_PAGE);
+            if before > 0 {
+                libc::munmap(base.cast(), before);
+            }
+            libc::munmap(end.cast(), LARGE_PAGE - before);
+            // Only where a large page is used whole. A refusal changes nothing but speed.
+            libc::madvise(start.cast(), bytes / LARGE_PAGE * LARGE_PAGE, libc::MADV_HUGEPAGE);
+            start
+        }
     }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (start, bytes);
+
+    /// Gives back what [`map`] gave for as many bytes.
+    ///
+    /// # Safety
+    /// Nobody uses the memory any more.
+    pub(super) unsafe fn unmap(start: *mut u8, bytes: usize) {
+        // SAFETY: mapped by `map`, which has found the size to fit, and not given back before.
+        unsafe { libc::munmap(start.cast(), whole(bytes).unwrap_or(bytes)) };
+    }
+
+    /// Bytes of whole large pages.
+    fn whole(bytes: usize) -> Option<usize> {
+        bytes.checked_next_multiple_of(LARGE_PAGE)
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod large {
+    //! Other systems have no large buffers of their own.
+
+    pub(super) fn map(_: usize) -> *mut u8 {
+        std::ptr::null_mut()
+    }
+
+    /// # Safety
+    /// Never called.
+    pub(super) unsafe fn unmap(_: *mut u8, _: usize) {}
 }
 
 impl Aligned<f32> {
@@ -105,8 +163,16 @@ impl Aligned<f32> {
 impl<T: Plain> Drop for Aligned<T> {
     fn drop(&mut self) {
         if self.len > 0 {
-            // SAFETY: allocated in `zeros` with the same layout, and not freed before.
-            unsafe { dealloc(self.start.as_ptr().cast(), Self::layout(self.len)) }
+            let layout = Self::layout(self.len);
+            let start = self.start.as_ptr().cast();
+            // SAFETY: taken in `zeros` with the same layout in the same way, not freed before.
+            unsafe {
+                if is_large(&layout) {
+                    large::unmap(start, layout.size());
+                } else {
+                    dealloc(start, layout);
+                }
+            }
         }
     }
 }
@@ -154,7 +220,7 @@ mod tests {
 
     #[test]
     fn buffers_are_aligned_and_zero() {
-        for len in [0, 1, 16, 1000] {
+        for len in [0, 1, 16, 1000, LARGE_PAGE / 4, LARGE_PAGE + 3] {
             let mut buffer = Aligned::<f32>::zeros(len);
             assert_eq!(buffer.len(), len);
             assert!(buffer.iter().all(|&x| x == 0.0));

@@ -292,7 +292,7 @@ fn rows_to_tiles_and_back() {
             let mut tiles = place.fill(0, tiles_bytes(rows, cols));
             kernels.pack_tiles(pool, &place.put(&x), rows, cols, &mut tiles);
             let mut back = place.fill(f32::NAN, rows * cols);
-            kernels.unpack_tiles(&Tiles::new(&tiles, rows, cols), &mut back);
+            kernels.unpack_tiles(pool, &Tiles::new(&tiles, rows, cols), &mut back);
             [as_floats(&tiles), back.to_vec()].concat()
         });
         let smoothing: Vec<f32> = random.values(cols).iter().map(|x| x + 1.5).collect();

@@ -11,6 +11,7 @@ pub fn activate(activation: Activation, x: f64) -> f64 {
         Activation::Identity => x,
         Activation::Gelu => x * normal_distribution(x),
         Activation::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
+        Activation::Tanh => x.tanh(),
     }
 }
 
@@ -152,6 +153,7 @@ pub fn activation_backward(activation: Activation, x: &[f32], dy: &[f32]) -> Vec
             let sigmoid = 1.0 / (1.0 + (-1.702 * x).exp());
             sigmoid * (1.0 + 1.702 * x * (1.0 - sigmoid))
         }
+        Activation::Tanh => 1.0 - x.tanh().powi(2),
     };
     x.iter().zip(dy).map(|(&x, &dy)| (f64::from(dy) * slope(f64::from(x))) as f32).collect()
 }

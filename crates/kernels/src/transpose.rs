@@ -4,13 +4,10 @@
 //! columns of what it multiplies side by side, so packing `x` or `W` for these is copying pieces of
 //! rows; only `dyᵀ`, a left side, is really transposed, in squares of 16 × 16.
 
-use std::sync::Arc;
-
-use crate::aligned::AlignedF32;
 use crate::arch::generic::{F32x16, LANES};
 use crate::dispatch::Kernels;
 use crate::elementwise::SendPointer;
-use crate::gemm::panel_width;
+use crate::gemm::{FillRows, for_panels, panel_width};
 use crate::{PackedF32, Pool};
 
 /// Columns that one task transposes.
@@ -91,6 +88,46 @@ impl Kernels {
         });
     }
 
+    /// Packs a weight [`n`, `k`] that `fill` gives in pieces, as [`PackedF32::with_rows`] does; see
+    /// [`PackedF32::from_panels`].
+    ///
+    /// # Errors
+    /// An error of `fill`, as it is.
+    ///
+    /// # Panics
+    /// Panics if `out` has not the values of the panels.
+    pub fn pack_rows_f32<E: Send>(
+        &self,
+        pool: &Pool,
+        n: usize,
+        k: usize,
+        fill: FillRows<'_, E>,
+        out: &mut [f32],
+    ) -> Result<(), E> {
+        assert_eq!(out.len(), PackedF32::len_of(n, k), "pack: out is no such panels");
+        let width = self.isa.panel_width();
+        for_panels(pool, (n, k, width), width * k, out, fill, &|_, rows, panel| {
+            let count = rows.len() / k.max(1);
+            let width = count.next_multiple_of(LANES);
+            if count < width {
+                panel.fill(0.0);
+            }
+            assert!(rows.len() >= count * k && panel.len() >= k * width);
+            // SAFETY: a table exists only where its instruction set does; `count` rows of `k`
+            // values, and `k` lines of `width`.
+            unsafe {
+                (self.backward.transpose)(&TransposeArgs {
+                    x: rows.as_ptr(),
+                    x_row: k,
+                    rows: count,
+                    cols: k,
+                    out: panel.as_mut_ptr(),
+                    out_row: width,
+                });
+            }
+        })
+    }
+
     /// Packs the transpose of `x` [`rows`, `cols`] as the weight [`cols`, `rows`] of a product; see
     /// [`PackedF32::from_panels`].
     ///
@@ -126,18 +163,26 @@ impl Kernels {
         });
     }
 
-    /// The weight [N, K] as the weight [K, N] of the product with its transpose.
+    /// The weight [N, K] as the weight [K, N] of the product with its transpose; see
+    /// [`PackedF32::from_panels`].
     ///
     /// # Panics
-    /// Panics if it is packed for another level.
-    pub fn transposed_f32(&self, pool: &Pool, weight: &PackedF32) -> PackedF32 {
+    /// Panics if it is packed for another level, or `out` has not the values of the panels.
+    pub fn transpose_packed_f32(&self, pool: &Pool, weight: &PackedF32, out: &mut [f32]) {
         assert_eq!(weight.isa(), self.isa, "transposed: the weight is packed for another level");
         let (n, k, full) = (weight.n(), weight.k(), self.isa.panel_width());
-        let mut panels = AlignedF32::zeros(PackedF32::len_of(k, n));
-        let start = SendPointer(panels.as_mut_ptr());
+        assert_eq!(out.len(), PackedF32::len_of(k, n), "transposed: out is no such panels");
+        let start = SendPointer(out.as_mut_ptr());
         pool.run(k.div_ceil(full), &|task| {
             let first = task * full;
             let width = panel_width(full, k, first);
+            if first + width > k {
+                // SAFETY: the panel of `first`, this task's alone: columns that do not exist.
+                unsafe {
+                    let panel = start.get().add(first * n);
+                    std::slice::from_raw_parts_mut(panel, width * n).fill(0.0);
+                }
+            }
             for column in (0..n).step_by(full) {
                 let (panel, panel_width) = weight.panel(column);
                 // SAFETY: a table exists only where its instruction set does; the square of the
@@ -155,16 +200,6 @@ impl Kernels {
                 }
             }
         });
-        PackedF32::from_panels(self.isa, k, n, Arc::new(Owned(panels)))
-    }
-}
-
-/// Panels that were made here.
-struct Owned(AlignedF32);
-
-impl AsRef<[f32]> for Owned {
-    fn as_ref(&self) -> &[f32] {
-        &self.0
     }
 }
 
@@ -173,6 +208,8 @@ mod tests {
     use super::*;
     use crate::testing::{Place, Random, Runner, assert_same_bits};
     use crate::{Activation, GemmF32};
+    use std::convert::Infallible;
+    use std::sync::Arc;
 
     const SIZES: [(usize, usize); 8] =
         [(1, 1), (15, 17), (16, 16), (33, 5), (3, 70), (64, 130), (130, 64), (200, 79)];
@@ -222,9 +259,18 @@ mod tests {
                 let packed = PackedF32::from_panels(kernels.isa(), n, k, Arc::new(panels));
                 assert_same_bits("columns", &run(&packed), &expected);
                 let forward = PackedF32::pack(kernels.isa(), &w, k, n);
-                let back = kernels.transposed_f32(&pool, &forward);
-                assert_eq!((back.n(), back.k()), (n, k));
-                assert_same_bits("transposed", &run(&back), &expected);
+                let mut panels = Place::AfterPage.fill(f32::NAN, PackedF32::len_of(n, k));
+                kernels.transpose_packed_f32(&pool, &forward, &mut panels);
+                let packed = PackedF32::from_panels(kernels.isa(), n, k, Arc::new(panels));
+                assert_same_bits("transposed", &run(&packed), &expected);
+                let fill = |rows: std::ops::Range<usize>, out: &mut [f32]| {
+                    out.copy_from_slice(&plain[rows.start * k..rows.end * k]);
+                    Ok::<(), Infallible>(())
+                };
+                let mut panels = Place::BeforePage.fill(f32::NAN, PackedF32::len_of(n, k));
+                kernels.pack_rows_f32(&pool, n, k, &fill, &mut panels).unwrap();
+                let packed = PackedF32::from_panels(kernels.isa(), n, k, Arc::new(panels));
+                assert_same_bits("rows", &run(&packed), &expected);
             }
         }
     }

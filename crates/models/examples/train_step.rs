@@ -4,7 +4,7 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement")]
 
 use altclip_models::bert::{Bert, TokenBatch};
-use altclip_models::config::{Bert as Config, Transformer};
+use altclip_models::config::{Bert as Config, Positions, Transformer};
 use altclip_models::random::RandomWeights;
 use altclip_models::weights::{Prepared, Source, Weights};
 use altclip_tensor::autograd::Tape;
@@ -119,6 +119,14 @@ impl Source for Masters {
     }
 }
 
+/// Processor time of all threads so far, and page faults, where the system tells.
+fn usage() -> (Duration, u64) {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split(' ').collect();
+    let field = |nth: usize| fields.get(nth).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
+    (Duration::from_millis(10 * (field(12) + field(13))), field(8))
+}
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let arg = |name: &str| args.iter().any(|arg| arg == name);
@@ -138,6 +146,7 @@ fn main() {
         max_position_embeddings: 514,
         type_vocab_size: 1,
         pad_token_id: 1,
+        positions: Positions::AfterPad,
     };
     let texts: Vec<Vec<u32>> = (0..TEXTS)
         .map(|text| (0..TOKENS).map(|i| 2 + (text * 977 + i * 131) as u32 % 8000).collect())
@@ -147,23 +156,34 @@ fn main() {
     for step in 0..4 {
         let timing = Timing { inner: &backend, times: Mutex::default() };
         masters.ids.lock().unwrap().clear();
+        let mut before = usage();
+        let mut part = move || {
+            let now = usage();
+            let spent = (now.0 - before.0, now.1 - before.1);
+            before = now;
+            spent
+        };
         let start = Instant::now();
         let model = Bert::new(&Weights::new(&backend, &masters), &config).unwrap();
         let built = start.elapsed();
+        let mut parts = vec![part()];
         let mut tape = Tape::new(&timing, masters.ids.lock().unwrap().clone());
         if arg("checkpoints") {
             tape = tape.with_checkpoints();
         }
-        let batch = TokenBatch::new(&texts, 1);
+        let batch = TokenBatch::new(&texts, &config);
         let y = model.hidden_state(&tape, &batch, 12).unwrap();
         let forward = start.elapsed() - built;
+        parts.push(part());
         let values: Vec<f32> = (0..y.rows() * y.cols()).map(|i| (i as f32).sin()).collect();
         let grad = backend.tensor(y.rows(), y.cols(), &values).unwrap();
-        let before = start.elapsed();
+        let begun = start.elapsed();
         let gradients = tape.gradients(&[(y, grad)]).unwrap();
-        let backward = start.elapsed() - before;
+        let backward = start.elapsed() - begun;
+        parts.push(part());
         drop(gradients);
         println!("step {step}: build {built:.1?}, forward {forward:.1?}, backward {backward:.1?}");
+        println!("  processor time and page faults of each: {parts:.1?}");
         if step == 3 {
             for (name, time) in timing.times.into_inner().unwrap() {
                 println!("  {name:<22} {:8.1} ms", time.as_secs_f64() * 1e3);

@@ -31,7 +31,7 @@ pub struct AltClipText {
     pre_ln: LayerNorm,
     transformation: Linear,
     transformation_pre: Option<Linear>,
-    pad_token_id: u32,
+    config: Config,
 }
 
 impl AltClipText {
@@ -52,7 +52,7 @@ impl AltClipText {
             pre_ln: LayerNorm::new(weights, "pre_LN", width, config.bert.blocks.layer_norm_eps)?,
             transformation: Linear::edge(weights, "transformation", [config.project_dim, width])?,
             transformation_pre: pre.transpose()?,
-            pad_token_id: config.bert.pad_token_id,
+            config: *config,
         })
     }
 
@@ -62,14 +62,14 @@ impl AltClipText {
     /// # Errors
     /// [`Error::TooManyTokens`], or as [`Backend::forward`]; here and below.
     pub fn pooled(&self, b: &dyn Backend, texts: &[&[u32]]) -> Result<Tensor> {
-        let cls = self.roberta.cls(b, &TokenBatch::new(texts, self.pad_token_id))?;
+        let cls = self.roberta.cls(b, &TokenBatch::new(texts, &self.config.bert))?;
         // Norm and map work row by row, so only the first token needs them.
         self.transformation.forward(b, &self.pre_ln.forward(b, &cls)?)
     }
 
     /// The states behind the first `layers` blocks, `[T, D]`.
     pub fn hidden_state(&self, b: &dyn Backend, texts: &[&[u32]], layers: usize) -> Result<Tensor> {
-        self.roberta.hidden_state(b, &TokenBatch::new(texts, self.pad_token_id), layers)
+        self.roberta.hidden_state(b, &TokenBatch::new(texts, &self.config.bert), layers)
     }
 
     /// `pre_LN` and `transformation` of every token: `last_hidden_state` of the reference.
@@ -97,7 +97,7 @@ impl AltClipText {
         texts: &[&[u32]],
         generation: Conditioning,
     ) -> Result<Tensor> {
-        let batch = TokenBatch::padded(texts, self.pad_token_id, CONDITIONING_TOKENS);
+        let batch = TokenBatch::padded(texts, &self.config.bert, CONDITIONING_TOKENS);
         if batch.longest() > CONDITIONING_TOKENS {
             return Err(Error::TooManyTokens {
                 found: batch.longest(),

@@ -6,8 +6,8 @@
 //! Devlin et al., arXiv 1810.04805; Conneau et al., arXiv 1911.02116; names as in
 //! huggingface/transformers `models/xlm_roberta/modeling_xlm_roberta.py` (5.23).
 
-use crate::config::Bert as Config;
-use crate::layers::{AttentionNames, LayerNorm, Mask, Mlp, SelfAttention};
+use crate::config::{Bert as Config, Positions, Transformer};
+use crate::layers::{Attention, AttentionNames, LayerNorm, Mask, Mlp};
 use crate::weights::Weights;
 use crate::{Error, Result};
 use altclip_tensor::{Backend, Lookup, Ops, Segments, Tensor, Weight};
@@ -25,21 +25,26 @@ pub struct TokenBatch {
 
 impl TokenBatch {
     /// Texts as they are, without padding.
-    pub fn new(texts: &[&[u32]], pad_token_id: u32) -> Self {
-        Self::build(texts.iter().map(|text| text.to_vec()), pad_token_id, None)
+    pub fn new(texts: &[&[u32]], config: &Config) -> Self {
+        Self::build(texts.iter().map(|text| text.to_vec()), config, None)
     }
 
     /// Texts padded to `length` rows each; the padding is computed but never attended to, as
     /// diffusion pipelines do it.
-    pub fn padded(texts: &[&[u32]], pad_token_id: u32, length: usize) -> Self {
+    pub fn padded(texts: &[&[u32]], config: &Config, length: usize) -> Self {
+        let pad_token_id = config.pad_token_id;
         let pad = |text: &&[u32]| {
             let pads = length.saturating_sub(text.len());
             text.iter().copied().chain(std::iter::repeat_n(pad_token_id, pads)).collect()
         };
-        Self::build(texts.iter().map(pad), pad_token_id, Some(texts))
+        Self::build(texts.iter().map(pad), config, Some(texts))
     }
 
-    fn build(rows: impl Iterator<Item = Vec<u32>>, pad: u32, unpadded: Option<&[&[u32]]>) -> Self {
+    fn build(
+        rows: impl Iterator<Item = Vec<u32>>,
+        config: &Config,
+        unpadded: Option<&[&[u32]]>,
+    ) -> Self {
         let rows: Vec<Vec<u32>> = rows.collect();
         let queries = Segments::from_lengths(rows.iter().map(Vec::len));
         let (keys, key_rows) = match unpadded {
@@ -52,12 +57,27 @@ impl TokenBatch {
                 (Segments::from_lengths(texts.iter().map(|text| text.len())), Some(key_rows))
             }
         };
-        Self {
-            positions: rows.iter().flat_map(|row| roberta_positions(row, pad)).collect(),
-            ids: rows.concat().into(),
-            queries,
-            keys,
-            key_rows,
+        let positions = match config.positions {
+            Positions::Absolute => rows.iter().flat_map(|row| 0..row.len() as u32).collect(),
+            Positions::AfterPad => {
+                let pad = config.pad_token_id;
+                rows.iter().flat_map(|row| roberta_positions(row, pad)).collect()
+            }
+        };
+        Self { positions, ids: rows.concat().into(), queries, keys, key_rows }
+    }
+
+    /// Where each text begins.
+    pub fn segments(&self) -> &Segments {
+        &self.queries
+    }
+
+    fn sequences(&self) -> Sequences<'_> {
+        Sequences {
+            queries: &self.queries,
+            keys: &self.keys,
+            key_rows: self.key_rows.as_ref(),
+            other: None,
         }
     }
 
@@ -97,9 +117,7 @@ impl Bert {
     /// As [`Weights::stacked_matrix`].
     pub fn new(weights: &Weights<'_>, config: &Config) -> Result<Self> {
         let width = config.blocks.hidden_size;
-        let blocks = (0..config.blocks.num_hidden_layers).map(|layer| {
-            weights.scope(&format!("encoder.layer.{layer}"), |weights| Block::new(&weights, config))
-        });
+        let blocks = Block::stack(weights, &config.blocks, None)?;
         weights.scope("embeddings", |weights| {
             Ok(Self {
                 word_embeddings: weights
@@ -114,7 +132,7 @@ impl Bert {
                     width,
                     config.blocks.layer_norm_eps,
                 )?,
-                blocks: blocks.collect::<Result<_>>()?,
+                blocks,
                 config: *config,
             })
         })
@@ -128,7 +146,9 @@ impl Bert {
     pub fn cls(&self, b: &dyn Backend, batch: &TokenBatch) -> Result<Tensor> {
         let x = self.hidden_state(b, batch, self.blocks.len().saturating_sub(1))?;
         match self.blocks.last() {
-            Some(block) => block.forward(b, &x, batch, Some(&batch.queries.first_rows())),
+            Some(block) => {
+                block.forward(b, &x, &batch.sequences(), Some(&batch.queries.first_rows()))
+            }
             None => Err(Error::NoTower("text blocks")),
         }
     }
@@ -147,7 +167,7 @@ impl Bert {
         }
         let mut x = self.embed(b, batch)?;
         for block in &self.blocks[..layers.min(self.blocks.len())] {
-            x = block.forward(b, &x, batch, None)?;
+            x = block.forward(b, &x, &batch.sequences(), None)?;
         }
         Ok(x)
     }
@@ -170,10 +190,57 @@ impl Bert {
     }
 }
 
-/// `h = LN(x + attention(x))`, `y = LN(h + mlp(h))`.
+/// The sequences that blocks work on.
+struct Sequences<'a> {
+    queries: &'a Segments,
+    keys: &'a Segments,
+    /// The rows that may be attended to, where that is not all of them.
+    key_rows: Option<&'a Arc<[u32]>>,
+    /// States of the other side for cross-attention, and where each of its sequences begins.
+    other: Option<(&'a Tensor, &'a Segments)>,
+}
+
+/// BERT blocks over the states of one side that also see the other side.
+pub struct JointEncoder {
+    blocks: Vec<Block>,
+}
+
+impl JointEncoder {
+    /// The encoder at this level; `other` is the width of the other side.
+    ///
+    /// # Errors
+    /// As [`Weights::stacked_matrix`].
+    pub fn new(weights: &Weights<'_>, config: &Transformer, other: usize) -> Result<Self> {
+        Ok(Self { blocks: Block::stack(weights, config, Some(other))? })
+    }
+
+    /// States `[T, D]` to that of the first row of each sequence behind the last block, `[B, D]`.
+    ///
+    /// # Errors
+    /// As [`Backend::forward`].
+    pub fn cls(
+        &self,
+        b: &dyn Backend,
+        x: &Tensor,
+        segments: &Segments,
+        other: (&Tensor, &Segments),
+    ) -> Result<Tensor> {
+        let sequences =
+            Sequences { queries: segments, keys: segments, key_rows: None, other: Some(other) };
+        let (last, first) = self.blocks.split_last().ok_or(Error::NoTower("joint blocks"))?;
+        let mut x = x.clone();
+        for block in first {
+            x = block.forward(b, &x, &sequences, None)?;
+        }
+        last.forward(b, &x, &sequences, Some(&segments.first_rows()))
+    }
+}
+
+/// `h = LN(x + attention(x))`, perhaps `h = LN(h + attention(h, other))`, `y = LN(h + mlp(h))`.
 struct Block {
-    attention: SelfAttention,
+    attention: Attention,
     attention_norm: LayerNorm,
+    cross: Option<(Attention, LayerNorm)>,
     mlp: Mlp,
     output_norm: LayerNorm,
 }
@@ -185,14 +252,41 @@ const NAMES: AttentionNames = AttentionNames {
     output: "attention.output.dense",
 };
 
+const CROSS: AttentionNames = AttentionNames {
+    query: "crossattention.self.query",
+    key: "crossattention.self.key",
+    value: "crossattention.self.value",
+    output: "crossattention.output.dense",
+};
+
 impl Block {
-    fn new(weights: &Weights<'_>, config: &Config) -> Result<Self> {
-        let config = &config.blocks;
+    /// The blocks below `encoder.layer`, with cross-attention to states of width `other`.
+    fn stack(
+        weights: &Weights<'_>,
+        config: &Transformer,
+        other: Option<usize>,
+    ) -> Result<Vec<Self>> {
+        (0..config.num_hidden_layers)
+            .map(|layer| {
+                weights.scope(&format!("encoder.layer.{layer}"), |weights| {
+                    Self::new(&weights, config, other)
+                })
+            })
+            .collect()
+    }
+
+    fn new(weights: &Weights<'_>, config: &Transformer, other: Option<usize>) -> Result<Self> {
         let (width, eps) = (config.hidden_size, config.layer_norm_eps);
+        let heads = config.num_attention_heads;
         let mlp_sizes = [width, config.intermediate_size];
+        let cross = other.map(|other| {
+            let norm = LayerNorm::new(weights, "crossattention.output.LayerNorm", width, eps)?;
+            Ok::<_, Error>((Attention::new(weights, &CROSS, [width, other], heads)?, norm))
+        });
         Ok(Self {
-            attention: SelfAttention::new(weights, &NAMES, width, config.num_attention_heads)?,
+            attention: Attention::new(weights, &NAMES, [width; 2], heads)?,
             attention_norm: LayerNorm::new(weights, "attention.output.LayerNorm", width, eps)?,
+            cross: cross.transpose()?,
             mlp: Mlp::new(
                 weights,
                 ["intermediate.dense", "output.dense"],
@@ -203,25 +297,29 @@ impl Block {
         })
     }
 
-    /// All rows, or only `rows`, one for each text.
+    /// All rows, or only `rows`, one for each sequence.
     fn forward(
         &self,
         b: &dyn Backend,
         x: &Tensor,
-        batch: &TokenBatch,
+        sequences: &Sequences<'_>,
         rows: Option<&Arc<[u32]>>,
     ) -> Result<Tensor> {
-        let x_kv = match &batch.key_rows {
+        let x_kv = match sequences.key_rows {
             Some(rows) => b.rows(x, rows)?,
             None => x.clone(),
         };
         let (x_q, queries) = match rows {
             Some(rows) => (b.rows(x, rows)?, Segments::uniform(rows.len(), 1)),
-            None => (x.clone(), batch.queries.clone()),
+            None => (x.clone(), sequences.queries.clone()),
         };
-        let mask = Mask { queries: &queries, keys: &batch.keys, causal: false };
+        let mask = Mask { queries: &queries, keys: sequences.keys, causal: false };
         let h = self.attention.forward(b, (&x_q, &x_kv), &x_q, &mask)?;
-        let h = self.attention_norm.forward(b, &h)?;
+        let mut h = self.attention_norm.forward(b, &h)?;
+        if let (Some((attention, norm)), Some((other, keys))) = (&self.cross, sequences.other) {
+            let mask = Mask { queries: &queries, keys, causal: false };
+            h = norm.forward(b, &attention.forward(b, (&h, other), &h, &mask)?)?;
+        }
         let y = self.output_norm.forward(b, &self.mlp.forward(b, &h, &h)?)?;
         b.block_end(&y);
         Ok(y)
@@ -243,7 +341,9 @@ mod tests {
 
     #[test]
     fn a_padded_batch_attends_to_real_tokens_only() {
-        let batch = TokenBatch::padded(&[&[0, 5, 2], &[0, 2]], 1, 4);
+        let config = crate::config::Model::preset("altclip").unwrap();
+        let crate::config::Text::AltClip(text) = config.text else { panic!("altclip") };
+        let batch = TokenBatch::padded(&[&[0, 5, 2], &[0, 2]], &text.bert, 4);
         assert_eq!(&*batch.ids, [0, 5, 2, 1, 0, 2, 1, 1]);
         assert_eq!(&*batch.positions, [2, 3, 4, 1, 2, 3, 1, 1]);
         assert_eq!(batch.keys.offsets(), [0, 3, 5]);

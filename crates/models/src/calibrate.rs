@@ -11,7 +11,7 @@
 //! # Source
 //! Smoothing: Xiao et al., SmoothQuant, arXiv 2211.10438, equation 4.
 
-use crate::config::Text;
+use crate::config::{Similarity, Text};
 use crate::weights::{Files, Formats, Prepared, Source, Weights};
 use crate::{ImageEncoder, Opened, Result, TextEncoder};
 use altclip_tensor::{
@@ -50,6 +50,7 @@ impl Opened {
         let (text, edges) = match &self.config().text {
             Text::AltClip(text) => (text.bert.blocks.num_hidden_layers, 1),
             Text::Clip(text) => (text.blocks.num_hidden_layers, 0),
+            Text::Bert(text) => (text.bert.blocks.num_hidden_layers, usize::from(text.pooler)),
         };
         let (vision, more) =
             self.config().vision.map_or((0, 0), |vision| (vision.blocks.num_hidden_layers, 3));
@@ -70,6 +71,7 @@ impl Opened {
         progress: &(dyn Fn() + Sync),
     ) -> Result<BTreeMap<String, Finding>> {
         let mut findings = BTreeMap::new();
+        let token_wise = self.config().similarity == Similarity::TokenWise;
         let mut measure = |run: &dyn Fn(&Weights<'_>, &Probe<'_>) -> Result<()>| {
             let names = Names { files: self.files(), names: Mutex::default() };
             let found = Mutex::default();
@@ -82,6 +84,7 @@ impl Opened {
             let encoder = TextEncoder::new(weights, self.config())?;
             // A text encoder alone has no projection.
             match self.config().vision {
+                _ if token_wise => encoder.tokens(probe, samples.texts).map(|_| ()),
                 Some(_) => encoder.features(probe, samples.texts).map(|_| ()),
                 None => encoder.pooled(probe, samples.texts).map(|_| ()),
             }
@@ -92,7 +95,10 @@ impl Opened {
             measure(&|weights, probe| {
                 let encoder = ImageEncoder::new(weights, self.config())?;
                 let pixels = backend.tensor(count, picture, samples.pixels)?;
-                encoder.features(probe, &pixels).map(|_| ())
+                match token_wise {
+                    true => encoder.tokens(probe, &pixels).map(|_| ()),
+                    false => encoder.features(probe, &pixels).map(|_| ()),
+                }
             })?;
         }
         Ok(findings)

@@ -60,6 +60,12 @@ impl ClipText {
         self.final_layer_norm.forward(b, &x)
     }
 
+    /// The states of all tokens behind `final_layer_norm`, `[T, D]`.
+    pub fn last_hidden_state(&self, b: &dyn Backend, texts: &[&[u32]]) -> Result<Tensor> {
+        let x = self.hidden_state(b, texts, self.blocks.len())?;
+        self.final_layer_norm.forward(b, &x)
+    }
+
     /// The states of all tokens behind the first `layers` blocks, `[T, D]`, without
     /// `final_layer_norm`; 0 gives the embeddings.
     pub fn hidden_state(&self, b: &dyn Backend, texts: &[&[u32]], layers: usize) -> Result<Tensor> {

@@ -7,12 +7,9 @@
 //! as transformers does, while it describes the tensors at hand, and ignored with a warning otherwise
 //! (FlagAI-Open/FlagAI#532).
 
-use crate::{Error, Result};
+use crate::{Error, Result, resolve};
 use altclip_checkpoint::Checkpoint;
-use altclip_report::{Code, Report, quote};
 use altclip_tensor::Activation;
-use serde::Deserialize;
-use serde_json::Value;
 
 /// What every tower of transformer blocks needs to know.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,6 +28,55 @@ pub struct Transformer {
     pub hidden_act: Activation,
 }
 
+/// Which kind of model a folder holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// AltCLIP, -m9, -m18.
+    AltClip,
+    /// AltDiffusion's text encoder alone.
+    AltClipText,
+    /// OpenAI's CLIP.
+    Clip,
+    /// CN-CLIP.
+    ChineseClip,
+    /// Taiyi-CLIP: BERT's classifier as the text feature, CLIP's image tower.
+    TaiyiClip,
+    /// PRD2: R2D2's dual encoder alone.
+    Prd2,
+    /// R2D2: a dual encoder, and two joint encoders that rank its best again.
+    R2d2,
+    /// Wukong: a causal text tower, compared token by token.
+    Wukong,
+}
+
+impl Family {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::AltClip,
+        Self::AltClipText,
+        Self::Clip,
+        Self::ChineseClip,
+        Self::TaiyiClip,
+        Self::Prd2,
+        Self::R2d2,
+        Self::Wukong,
+    ];
+
+    /// The name that `info` prints and `model_type` of `config.json` states.
+    pub fn name(self) -> &'static str {
+        match self {
+            Family::AltClip => "altclip",
+            Family::AltClipText => "altclip_text",
+            Family::Clip => "clip",
+            Family::ChineseClip => "chinese_clip",
+            Family::TaiyiClip => "taiyi_clip",
+            Family::Prd2 => "prd2",
+            Family::R2d2 => "r2d2",
+            Family::Wukong => "wukong",
+        }
+    }
+}
+
 /// A ViT.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Vision {
@@ -42,6 +88,8 @@ pub struct Vision {
     pub patch_size: usize,
     /// Colour channels.
     pub num_channels: usize,
+    /// Whether a norm follows the last block; PRD2 and R2D2 use the states without it.
+    pub post_layernorm: bool,
 }
 
 impl Vision {
@@ -49,6 +97,15 @@ impl Vision {
     pub fn tokens(&self) -> usize {
         (self.image_size / self.patch_size).pow(2) + 1
     }
+}
+
+/// How a BERT-family encoder numbers its positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Positions {
+    /// BERT: from 0, whatever the tokens are.
+    Absolute,
+    /// RoBERTa: from the id of the pad token on, which itself stands still.
+    AfterPad,
 }
 
 /// A BERT-family encoder.
@@ -62,14 +119,21 @@ pub struct Bert {
     pub max_position_embeddings: usize,
     /// Rows of the token type table.
     pub type_vocab_size: usize,
-    /// Id of the pad token, from which RoBERTa counts its positions.
+    /// Id of the pad token.
     pub pad_token_id: u32,
+    /// How positions are numbered.
+    pub positions: Positions,
 }
 
 impl Bert {
-    /// Longest text in tokens: the position rows up to and with the pad token's are not used.
+    /// Longest text in tokens. RoBERTa does not use the position rows up to and with the pad token's.
     pub fn max_tokens(&self) -> usize {
-        self.max_position_embeddings.saturating_sub(self.pad_token_id as usize + 1)
+        match self.positions {
+            Positions::Absolute => self.max_position_embeddings,
+            Positions::AfterPad => {
+                self.max_position_embeddings.saturating_sub(self.pad_token_id as usize + 1)
+            }
+        }
     }
 }
 
@@ -95,436 +159,155 @@ pub struct ClipText {
     pub eos_token_id: u32,
 }
 
+/// A text tower that is BERT alone: of CN-CLIP, Taiyi, PRD2 and R2D2.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BertText {
+    /// BERT.
+    pub bert: Bert,
+    /// Whether BERT's pooler, a map and a tanh, stands between the first token and the projection.
+    pub pooler: bool,
+}
+
 /// The text tower of one of the families.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Text {
     /// AltCLIP.
     AltClip(AltClipText),
-    /// CLIP.
+    /// CLIP, Wukong.
     Clip(ClipText),
+    /// CN-CLIP, Taiyi, PRD2, R2D2.
+    Bert(BertText),
+}
+
+impl Text {
+    /// Rows of the table of tokens.
+    pub fn vocab_size(&self) -> usize {
+        match self {
+            Text::AltClip(text) => text.bert.vocab_size,
+            Text::Clip(text) => text.vocab_size,
+            Text::Bert(text) => text.bert.vocab_size,
+        }
+    }
+
+    /// The blocks.
+    pub fn blocks(&self) -> &Transformer {
+        match self {
+            Text::AltClip(text) => &text.bert.blocks,
+            Text::Clip(text) => &text.blocks,
+            Text::Bert(text) => &text.bert.blocks,
+        }
+    }
+
+    /// Width of what is projected.
+    pub fn width(&self) -> usize {
+        match self {
+            Text::AltClip(text) => text.project_dim,
+            _ => self.blocks().hidden_size,
+        }
+    }
+}
+
+/// Which maps of the two towers into the joint space have a bias.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProjectionBias {
+    /// `text_projection`.
+    pub text: bool,
+    /// `visual_projection`.
+    pub vision: bool,
+}
+
+/// How the factor from similarity to logit is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// `exp(logit_scale)`.
+    Exponential,
+    /// `1 / temp`.
+    Inverse,
+    /// There is none; it is 1.
+    None,
+}
+
+/// How a picture and a text are compared.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Similarity {
+    /// By the cosine of one row each.
+    Cosine,
+    /// The mean over a picture's tokens of the largest cosine with a token of the text.
+    TokenWise,
+    /// By the cosine; the best again by encoders that see both.
+    Reranked(Joint),
+}
+
+/// The two joint encoders of R2D2: BERT blocks with cross-attention to the other side.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Joint {
+    /// Blocks over the text, which see the picture.
+    pub text: Transformer,
+    /// Blocks over the picture, which see the text.
+    pub image: Transformer,
+}
+
+/// The layer that reduces the tokens of a picture to a few learned ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenLearner {
+    /// Tokens that are left.
+    pub tokens: usize,
+    /// Groups of channels of its first maps.
+    pub groups: usize,
+    /// Width of the tokens that it takes: the tower's, or that of the joint space.
+    pub width: usize,
 }
 
 /// A whole model.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Model {
+    /// Which kind of model it is.
+    pub family: Family,
     /// The text tower.
     pub text: Text,
     /// The vision tower; absent in the folder of a text encoder alone.
     pub vision: Option<Vision>,
     /// Width of the joint space; 0 in the folder of a text encoder alone.
     pub projection_dim: usize,
+    /// Which projections have a bias.
+    pub projection_bias: ProjectionBias,
+    /// How the factor of the logits is stored.
+    pub scale: Scale,
+    /// How a picture and a text are compared.
+    pub similarity: Similarity,
+    /// Reduces the tokens of pictures, where they are compared token by token.
+    pub token_learner: Option<TokenLearner>,
 }
 
 impl Model {
+    /// Longest text in tokens that the family was published with, where its position table would hold
+    /// more.
+    pub fn context_length(&self) -> usize {
+        let published = match self.family {
+            Family::ChineseClip => 52,
+            Family::TaiyiClip => 77,
+            Family::Prd2 | Family::R2d2 => 64,
+            _ => usize::MAX,
+        };
+        let table = match &self.text {
+            Text::AltClip(text) => text.bert.max_tokens(),
+            Text::Clip(text) => text.max_position_embeddings,
+            Text::Bert(text) => text.bert.max_tokens(),
+        };
+        published.min(table)
+    }
+
     /// Reads `config.json` against the tensors, which have their canonical names. Without tensors all
     /// sizes come from the configuration.
     ///
     /// # Errors
     /// [`Error::Problems`] with all faults found; [`Error::ConfigSyntax`]; [`Error::Family`].
     pub fn read(json: &[u8], checkpoint: &Checkpoint) -> Result<Self> {
-        let mut resolved = resolve(json, checkpoint)?;
+        let mut resolved = resolve::resolve(json, checkpoint)?;
         match resolved.problems.len() {
             0 => Ok(resolved.model),
             1 => Err(resolved.problems.remove(0)),
             _ => Err(Error::Problems(resolved.problems)),
         }
-    }
-}
-
-/// One side of `config.json` as it is written; `None` where a field is not.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Side {
-    hidden_size: Option<u64>,
-    num_hidden_layers: Option<u64>,
-    num_attention_heads: Option<u64>,
-    intermediate_size: Option<u64>,
-    layer_norm_eps: Option<f64>,
-    hidden_act: Option<String>,
-    vocab_size: Option<u64>,
-    max_position_embeddings: Option<u64>,
-    type_vocab_size: Option<u64>,
-    pad_token_id: Option<u64>,
-    eos_token_id: Option<u64>,
-    project_dim: Option<u64>,
-    image_size: Option<u64>,
-    patch_size: Option<u64>,
-    num_channels: Option<u64>,
-}
-
-/// What reading a configuration against a checkpoint gave.
-pub(crate) struct Resolved {
-    pub(crate) model: Model,
-    pub(crate) problems: Vec<Error>,
-    pub(crate) warnings: Vec<Report>,
-}
-
-/// Largest size that a configuration may state.
-const MAX_SIZE: u64 = 1 << 31;
-
-/// Reads `config.json` against the tensors.
-///
-/// # Errors
-/// [`Error::ConfigSyntax`], [`Error::Family`]. Fields that do not fit are collected in the result.
-pub(crate) fn resolve(json: &[u8], checkpoint: &Checkpoint) -> Result<Resolved> {
-    let file: Value = serde_json::from_slice(json).map_err(Error::ConfigSyntax)?;
-    let mut resolver = Resolver { checkpoint, problems: Vec::new(), warnings: Vec::new() };
-    let has = |prefix: &str| checkpoint.names().any(|name| name.starts_with(prefix));
-    let stand_alone = file.get("text_config").is_none() && file.get("vision_config").is_none();
-    let model_type = file.get("model_type").and_then(Value::as_str).unwrap_or("");
-    let vision = has("vision_model.") || file.get("vision_config").is_some();
-    let model = if has("text_model.roberta.") || model_type == "altclip" {
-        let side =
-            if stand_alone { side(&file)? } else { resolver.side(&file, "text", ALT_CLIP_TEXT)? };
-        Text::AltClip(resolver.alt_clip_text(&side))
-    } else if has("text_model.embeddings.") || model_type == "clip" {
-        let side = resolver.side(&file, "text", CLIP_TEXT)?;
-        Text::Clip(resolver.clip_text(&side))
-    } else {
-        return Err(Error::Family(model_type.to_owned()));
-    };
-    let vision = if vision {
-        let side = resolver.side(&file, "vision", VISION)?;
-        Some(resolver.vision(&side))
-    } else {
-        None
-    };
-    let projection_dim = match vision {
-        None => 0,
-        Some(_) => resolver.size(
-            "projection_dim",
-            file.get("projection_dim").and_then(Value::as_u64),
-            &[("text_projection.weight", 0), ("visual_projection.weight", 0)],
-            None,
-        ),
-    };
-    let model = Model { text: model, vision, projection_dim };
-    Ok(Resolved { model, problems: resolver.problems, warnings: resolver.warnings })
-}
-
-fn side(value: &Value) -> Result<Side> {
-    Side::deserialize(value).map_err(Error::ConfigSyntax)
-}
-
-/// Where a tower's sizes can be read off.
-struct Witnesses {
-    width: &'static [(&'static str, usize)],
-    layers: &'static str,
-    fc1: &'static str,
-}
-
-const ALT_CLIP_TEXT: Witnesses = Witnesses {
-    width: &[
-        ("text_model.roberta.embeddings.LayerNorm.weight", 0),
-        ("text_model.roberta.embeddings.word_embeddings.weight", 1),
-        ("text_model.roberta.embeddings.position_embeddings.weight", 1),
-    ],
-    layers: "text_model.roberta.encoder.layer.",
-    fc1: "text_model.roberta.encoder.layer.0.intermediate.dense.weight",
-};
-
-const CLIP_TEXT: Witnesses = Witnesses {
-    width: &[
-        ("text_model.final_layer_norm.weight", 0),
-        ("text_model.embeddings.token_embedding.weight", 1),
-        ("text_model.embeddings.position_embedding.weight", 1),
-    ],
-    layers: "text_model.encoder.layers.",
-    fc1: "text_model.encoder.layers.0.mlp.fc1.weight",
-};
-
-const VISION: Witnesses = Witnesses {
-    width: &[
-        ("vision_model.embeddings.class_embedding", 0),
-        ("vision_model.post_layernorm.weight", 0),
-        ("vision_model.embeddings.position_embedding.weight", 1),
-    ],
-    layers: "vision_model.encoder.layers.",
-    fc1: "vision_model.encoder.layers.0.mlp.fc1.weight",
-};
-
-struct Resolver<'c> {
-    checkpoint: &'c Checkpoint,
-    problems: Vec<Error>,
-    warnings: Vec<Report>,
-}
-
-impl Resolver<'_> {
-    /// `{name}_config`, with the fields of `{name}_config_dict` over it if that one is not stale.
-    fn side(&mut self, file: &Value, name: &str, witnesses: Witnesses) -> Result<Side> {
-        let config = file.get(format!("{name}_config")).filter(|value| value.is_object());
-        let dict = file.get(format!("{name}_config_dict")).filter(|value| value.is_object());
-        let mut merged = config.cloned().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
-        if let Some(dict) = dict {
-            let stated = side(dict)?;
-            let width = self.found(witnesses.width).first().map(|found| found.0);
-            let layers = Some(self.layers(witnesses.layers)).filter(|&layers| layers > 0);
-            let fc1 = self.found(&[(witnesses.fc1, 0)]).first().map(|found| found.0);
-            let differs = |said: Option<u64>, found: Option<usize>| {
-                said.zip(found).is_some_and(|(said, found)| said != found as u64)
-            };
-            let stale = differs(stated.hidden_size, width)
-                || differs(stated.num_hidden_layers, layers)
-                || differs(stated.intermediate_size, fc1);
-            for (field, value) in dict.as_object().into_iter().flatten() {
-                let ours = merged.get(field);
-                let matters =
-                    MEANINGFUL.contains(&field.as_str()) && ours.is_some_and(|ours| ours != value);
-                if matters && self.warnings.len() < altclip_report::MAX_REPORTS {
-                    self.warnings.push(conflict(name, field, ours, value, stale));
-                }
-            }
-            if let (false, Some(merged), Some(dict)) =
-                (stale, merged.as_object_mut(), dict.as_object())
-            {
-                merged.extend(dict.iter().map(|(field, value)| (field.clone(), value.clone())));
-            }
-        }
-        side(&merged)
-    }
-
-    fn alt_clip_text(&mut self, side: &Side) -> AltClipText {
-        const EMBEDDINGS: &str = "text_model.roberta.embeddings";
-        let blocks = self.transformer("text_config", side, &ALT_CLIP_TEXT, (16, "gelu"));
-        let name = |table: &str| format!("{EMBEDDINGS}.{table}.weight");
-        let bert = Bert {
-            blocks,
-            vocab_size: self.size(
-                "text_config.vocab_size",
-                side.vocab_size,
-                &[(&name("word_embeddings"), 0)],
-                None,
-            ),
-            max_position_embeddings: self.size(
-                "text_config.max_position_embeddings",
-                side.max_position_embeddings,
-                &[(&name("position_embeddings"), 0)],
-                None,
-            ),
-            type_vocab_size: self.size(
-                "text_config.type_vocab_size",
-                side.type_vocab_size,
-                &[(&name("token_type_embeddings"), 0)],
-                Some(1),
-            ),
-            pad_token_id: self.id("text_config.pad_token_id", side.pad_token_id, 1),
-        };
-        let project_dim = self.size(
-            "text_config.project_dim",
-            side.project_dim,
-            &[("text_model.transformation.weight", 0), ("text_projection.weight", 1)],
-            Some(blocks.hidden_size),
-        );
-        AltClipText { bert, project_dim }
-    }
-
-    fn clip_text(&mut self, side: &Side) -> ClipText {
-        const EMBEDDINGS: &str = "text_model.embeddings";
-        let blocks = self.transformer("text_config", side, &CLIP_TEXT, (8, "quick_gelu"));
-        let name = |table: &str| format!("{EMBEDDINGS}.{table}.weight");
-        ClipText {
-            blocks,
-            vocab_size: self.size(
-                "text_config.vocab_size",
-                side.vocab_size,
-                &[(&name("token_embedding"), 0)],
-                None,
-            ),
-            max_position_embeddings: self.size(
-                "text_config.max_position_embeddings",
-                side.max_position_embeddings,
-                &[(&name("position_embedding"), 0)],
-                None,
-            ),
-            eos_token_id: self.id("text_config.eos_token_id", side.eos_token_id, 49407),
-        }
-    }
-
-    fn vision(&mut self, side: &Side) -> Vision {
-        const POSITIONS: &str = "vision_model.embeddings.position_embedding.weight";
-        const PATCH: &str = "vision_model.embeddings.patch_embedding.weight";
-        let blocks = self.transformer("vision_config", side, &VISION, (12, "quick_gelu"));
-        if blocks.hidden_size == 1280 && blocks.hidden_act == Activation::QuickGelu {
-            let warning = Report::new(
-                Code::W2122,
-                "config",
-                "a ViT of width 1280 with quick_gelu is unusual",
-            )
-            .place("config.json, vision_config.hidden_act")
-            .help("OpenCLIP's ViT-H/14 uses gelu; check config.json");
-            self.warnings.push(warning);
-        }
-        let patch_size =
-            self.size("vision_config.patch_size", side.patch_size, &[(PATCH, 2), (PATCH, 3)], None);
-        let num_channels =
-            self.size("vision_config.num_channels", side.num_channels, &[(PATCH, 1)], Some(3));
-        let grid =
-            self.found(&[(POSITIONS, 0)]).first().map(|&(rows, _)| rows.saturating_sub(1).isqrt());
-        let image_size = match (side.image_size, grid) {
-            (None, Some(grid)) => grid * patch_size,
-            (said, grid) => {
-                let image_size = self.size("vision_config.image_size", said, &[], None);
-                if let Some(grid) = grid.filter(|&grid| grid != image_size / patch_size) {
-                    let whole = format!(
-                        "{} ({grid} × {grid} patches, tensor {POSITIONS})",
-                        grid * patch_size
-                    );
-                    self.problem("vision_config.image_size", image_size.to_string(), whole);
-                }
-                image_size
-            }
-        };
-        Vision { blocks, image_size, patch_size, num_channels }
-    }
-
-    fn transformer(
-        &mut self,
-        name: &str,
-        side: &Side,
-        witnesses: &Witnesses,
-        (default_heads, default_act): (u64, &str),
-    ) -> Transformer {
-        let field = |field: &str| format!("{name}.{field}");
-        let hidden_size = self.size(&field("hidden_size"), side.hidden_size, witnesses.width, None);
-        let intermediate_size = self.size(
-            &field("intermediate_size"),
-            side.intermediate_size,
-            &[(witnesses.fc1, 0)],
-            None,
-        );
-        let layers = self.layers(witnesses.layers);
-        let num_hidden_layers = match side.num_hidden_layers {
-            Some(said) if layers > 0 && said != layers as u64 => {
-                let allowed = format!("{layers} (blocks {}* in the weights)", witnesses.layers);
-                self.problem(&field("num_hidden_layers"), said.to_string(), allowed);
-                layers
-            }
-            Some(_) if layers > 0 => layers,
-            said => self.size(&field("num_hidden_layers"), said, &[], None),
-        };
-        let heads = side.num_attention_heads.unwrap_or(default_heads);
-        if heads == 0 || heads > hidden_size as u64 || !(hidden_size as u64).is_multiple_of(heads) {
-            let allowed = format!("a divisor of hidden_size = {hidden_size}");
-            self.problem(&field("num_attention_heads"), heads.to_string(), allowed);
-        }
-        let eps = side.layer_norm_eps.unwrap_or(1e-5);
-        if !(eps > 0.0 && eps < 1.0) {
-            self.problem(
-                &field("layer_norm_eps"),
-                eps.to_string(),
-                "a number between 0 and 1".into(),
-            );
-        }
-        let act = side.hidden_act.as_deref().unwrap_or(default_act);
-        let hidden_act = activation(act).unwrap_or_else(|| {
-            self.problem(&field("hidden_act"), quote(act), "gelu or quick_gelu".into());
-            Activation::Gelu
-        });
-        Transformer {
-            hidden_size,
-            num_hidden_layers,
-            num_attention_heads: (heads.clamp(1, MAX_SIZE)) as usize,
-            intermediate_size,
-            layer_norm_eps: eps as f32,
-            hidden_act,
-        }
-    }
-
-    /// A size: as stated if any witness agrees or none exists, else as found.
-    fn size(
-        &mut self,
-        field: &str,
-        said: Option<u64>,
-        witnesses: &[(&str, usize)],
-        default: Option<usize>,
-    ) -> usize {
-        let found = self.found(witnesses);
-        match (said, found.first()) {
-            (Some(said), _) if said == 0 || said > MAX_SIZE => {
-                self.problem(field, said.to_string(), format!("1 to {MAX_SIZE}"));
-                found.first().map_or(1, |found| found.0)
-            }
-            (Some(said), Some((first, name)))
-                if found.iter().all(|found| found.0 as u64 != said) =>
-            {
-                self.problem(field, said.to_string(), format!("{first} (tensor {name})"));
-                *first
-            }
-            (Some(said), _) => said as usize,
-            (None, Some((first, _))) => *first,
-            (None, None) => default.unwrap_or_else(|| {
-                self.problem(field, "missing".into(), "a size".into());
-                1
-            }),
-        }
-    }
-
-    fn id(&mut self, field: &str, said: Option<u64>, default: u32) -> u32 {
-        let Some(said) = said else { return default };
-        u32::try_from(said).unwrap_or_else(|_| {
-            self.problem(field, said.to_string(), "an id below 2³²".into());
-            default
-        })
-    }
-
-    fn found<'n>(&self, witnesses: &[(&'n str, usize)]) -> Vec<(usize, &'n str)> {
-        let dim = |&(name, dim): &(&'n str, usize)| {
-            let size = *self.checkpoint.shape(name)?.get(dim)?;
-            (size > 0).then_some((size, name))
-        };
-        witnesses.iter().filter_map(dim).collect()
-    }
-
-    /// One more than the highest block number below `prefix`.
-    fn layers(&self, prefix: &str) -> usize {
-        let number =
-            |name: &str| name.strip_prefix(prefix)?.split('.').next()?.parse::<usize>().ok();
-        self.checkpoint.names().filter_map(number).max().map_or(0, |last| last.saturating_add(1))
-    }
-
-    fn problem(&mut self, field: &str, value: String, allowed: String) {
-        self.problems.push(Error::ConfigField { field: field.to_owned(), value, allowed });
-    }
-}
-
-/// The fields that decide what is computed.
-const MEANINGFUL: &[&str] = &[
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "layer_norm_eps",
-    "hidden_act",
-    "vocab_size",
-    "max_position_embeddings",
-    "type_vocab_size",
-    "pad_token_id",
-    "project_dim",
-    "image_size",
-    "patch_size",
-    "num_channels",
-];
-
-fn conflict(side: &str, field: &str, ours: Option<&Value>, theirs: &Value, stale: bool) -> Report {
-    let obeyed = if stale {
-        "config_dict does not fit the weights and is ignored"
-    } else {
-        "config_dict is obeyed"
-    };
-    let ours = ours.map_or_else(|| "nothing".into(), |value| quote(&value.to_string()));
-    let message = format!(
-        "`{side}_config.{field}` is {ours}, `{side}_config_dict.{field}` {}",
-        quote(&theirs.to_string())
-    );
-    Report::new(Code::W2122, "config", message)
-        .place("config.json")
-        .help(format!("{side}_{obeyed}, as transformers and the weights ask"))
-}
-
-fn activation(name: &str) -> Option<Activation> {
-    match name {
-        "gelu" => Some(Activation::Gelu),
-        "quick_gelu" => Some(Activation::QuickGelu),
-        _ => None,
     }
 }

@@ -1,38 +1,20 @@
 //! A model folder opened and checked, and the two encoders that are built from it on demand.
 
 use crate::alt_clip::AltClipText;
+use crate::bert_text::BertText;
 use crate::clip_text::ClipText;
-use crate::config::{self, Model, Text};
+use crate::config::{Family, Model, Scale, Similarity, Text};
 use crate::layers::Linear;
+use crate::reranker::Reranker;
+use crate::resolve;
+use crate::token_learner::TokenLearner;
 use crate::vit::Vit;
 use crate::weights::{self, Files, Formats, Plan, Recorded, Recorder, Weights};
 use crate::{Error, Result};
 use altclip_checkpoint::{Checkpoint, Expected};
 use altclip_report::Report;
-use altclip_tensor::{Backend, Tensor};
+use altclip_tensor::{Backend, Ops, Segments, Tensor};
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// Which kind of model a folder holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// AltCLIP, -m9, -m18.
-    AltClip,
-    /// OpenAI's CLIP in the Hub's layout.
-    Clip,
-    /// AltDiffusion's text encoder alone.
-    AltClipText,
-}
-
-impl Family {
-    /// The name that `info` prints.
-    pub fn name(self) -> &'static str {
-        match self {
-            Family::AltClip => "altclip",
-            Family::Clip => "clip",
-            Family::AltClipText => "altclip_text",
-        }
-    }
-}
 
 /// A checkpoint that holds exactly the tensors that its configuration asks for.
 pub struct Opened {
@@ -72,15 +54,14 @@ impl Opened {
     ) -> Result<(Self, Vec<Error>)> {
         let stand_alone_text = checkpoint.names().any(|name| name.starts_with("roberta."));
         checkpoint.rename(&|name| weights::canonical_name(name, stand_alone_text))?;
-        let resolved = config::resolve(config_json, &checkpoint)?;
+        let resolved = resolve::resolve(config_json, &checkpoint)?;
         let (mut problems, mut warnings) = (resolved.problems, checkpoint.warnings().to_vec());
         warnings.extend(resolved.warnings);
         let mut expected = Vec::new();
         if problems.is_empty() {
             expected = plan(&checkpoint, &resolved.model)?;
             let ignorable = |name: &str| {
-                weights::is_known_extra(name)
-                    || (resolved.model.vision.is_none() && name == "logit_scale")
+                weights::is_known_extra(name) || weights::is_unused(name, &resolved.model)
             };
             match altclip_checkpoint::check(&checkpoint, &expected, &ignorable, allow_extra_keys) {
                 Ok(notes) => warnings.extend(notes),
@@ -129,11 +110,7 @@ impl Opened {
 
     /// The kind of the model.
     pub fn family(&self) -> Family {
-        match (&self.config.text, &self.config.vision) {
-            (Text::AltClip(_), Some(_)) => Family::AltClip,
-            (Text::AltClip(_), None) => Family::AltClipText,
-            (Text::Clip(_), _) => Family::Clip,
-        }
+        self.config.family
     }
 
     /// The weight files.
@@ -154,12 +131,16 @@ impl Opened {
             .sum()
     }
 
-    /// `exp` of the trained `logit_scale`, the factor from cosine to logit.
+    /// The trained factor from similarity to logit, 1 where there is none.
     ///
     /// # Errors
     /// The tensor cannot be read.
     pub fn scale(&self) -> Result<f32> {
-        Ok(weights::scalar(&self.checkpoint, "logit_scale")?.exp())
+        Ok(match self.config.scale {
+            Scale::Exponential => weights::scalar(&self.checkpoint, "logit_scale")?.exp(),
+            Scale::Inverse => weights::scalar(&self.checkpoint, "temp")?.recip(),
+            Scale::None => 1.0,
+        })
     }
 
     /// Prepares the text encoder. The weights of the other tower are not touched.
@@ -176,6 +157,16 @@ impl Opened {
     /// As [`Opened::text_encoder`]; [`Error::NoTower`] for a text encoder alone.
     pub fn image_encoder(&self, backend: &dyn Backend) -> Result<ImageEncoder> {
         ImageEncoder::new(&Weights::new(backend, &self.files()), &self.config)
+    }
+
+    /// Prepares what ranks the best again.
+    ///
+    /// # Errors
+    /// As [`Opened::text_encoder`]; [`Error::NoTower`] for a model that has none.
+    pub fn reranker(&self, backend: &dyn Backend) -> Result<Reranker> {
+        let files = self.files();
+        reranker(&Weights::new(backend, &files), &self.config)?
+            .ok_or(Error::NoTower("joint encoders"))
     }
 }
 
@@ -203,23 +194,62 @@ fn ask_for_all(weights: &Weights<'_>, config: &Model) -> Result<()> {
     TextEncoder::new(weights, config)?;
     if config.vision.is_some() {
         ImageEncoder::new(weights, config)?;
-        weights.scalar("logit_scale")?;
+        match config.scale {
+            Scale::Exponential => weights.scalar("logit_scale").map(drop)?,
+            Scale::Inverse => weights.scalar("temp").map(drop)?,
+            Scale::None => {}
+        }
     }
-    Ok(())
+    reranker(weights, config).map(drop)
+}
+
+fn reranker(weights: &Weights<'_>, config: &Model) -> Result<Option<Reranker>> {
+    match (&config.similarity, &config.vision) {
+        (Similarity::Reranked(joint), Some(vision)) => {
+            Reranker::new(weights, config, vision, joint).map(Some)
+        }
+        _ => Ok(None),
+    }
 }
 
 /// The text tower of one of the families.
 pub enum TextTower {
     /// AltCLIP.
     AltClip(Box<AltClipText>),
-    /// CLIP.
+    /// CLIP, Wukong.
     Clip(Box<ClipText>),
+    /// CN-CLIP, Taiyi, PRD2, R2D2.
+    Bert(Box<BertText>),
+}
+
+impl TextTower {
+    /// The states of all tokens behind the first `layers` blocks, `[T, D]`; 0 gives the embeddings.
+    ///
+    /// # Errors
+    /// [`Error::TooManyTokens`], or as [`Backend::forward`].
+    pub fn hidden_state(&self, b: &dyn Backend, texts: &[&[u32]], layers: usize) -> Result<Tensor> {
+        match self {
+            TextTower::AltClip(tower) => tower.hidden_state(b, texts, layers),
+            TextTower::Clip(tower) => tower.hidden_state(b, texts, layers),
+            TextTower::Bert(tower) => tower.hidden_state(b, texts, layers),
+        }
+    }
+
+    /// Number of blocks.
+    pub fn num_hidden_layers(&self) -> usize {
+        match self {
+            TextTower::AltClip(tower) => tower.num_hidden_layers(),
+            TextTower::Clip(tower) => tower.num_hidden_layers(),
+            TextTower::Bert(tower) => tower.num_hidden_layers(),
+        }
+    }
 }
 
 /// Texts to features of the joint space.
 pub struct TextEncoder {
     tower: TextTower,
     projection: Option<Linear>,
+    token_wise: bool,
 }
 
 impl TextEncoder {
@@ -228,21 +258,21 @@ impl TextEncoder {
     /// # Errors
     /// As [`Weights::stacked_matrix`].
     pub fn new(weights: &Weights<'_>, config: &Model) -> Result<Self> {
-        let (tower, width) = match &config.text {
-            Text::AltClip(text) => {
-                let tower =
-                    weights.scope("text_model", |weights| AltClipText::new(&weights, text))?;
-                (TextTower::AltClip(Box::new(tower)), text.project_dim)
-            }
-            Text::Clip(text) => {
-                let tower = weights.scope("text_model", |weights| ClipText::new(&weights, text))?;
-                (TextTower::Clip(Box::new(tower)), text.blocks.hidden_size)
-            }
-        };
-        let shape = [config.projection_dim, width];
-        let projection =
-            config.vision.map(|_| Linear::edge_without_bias(weights, "text_projection", &shape));
-        Ok(Self { tower, projection: projection.transpose()? })
+        let tower = weights.scope("text_model", |weights| {
+            Ok::<_, Error>(match &config.text {
+                Text::AltClip(text) => {
+                    TextTower::AltClip(Box::new(AltClipText::new(&weights, text)?))
+                }
+                Text::Clip(text) => TextTower::Clip(Box::new(ClipText::new(&weights, text)?)),
+                Text::Bert(text) => TextTower::Bert(Box::new(BertText::new(&weights, text)?)),
+            })
+        })?;
+        let shape = [config.projection_dim, config.text.width()];
+        let projection = (config.projection_dim > 0).then(|| {
+            Linear::edge_with(weights, "text_projection", shape, config.projection_bias.text)
+        });
+        let token_wise = config.similarity == Similarity::TokenWise;
+        Ok(Self { tower, projection: projection.transpose()?, token_wise })
     }
 
     /// The tower without its projection.
@@ -258,13 +288,49 @@ impl TextEncoder {
         match &self.tower {
             TextTower::AltClip(tower) => tower.pooled(b, texts),
             TextTower::Clip(tower) => tower.pooled(b, texts),
+            TextTower::Bert(tower) => tower.pooled(b, texts),
         }
     }
 
-    /// Projected, not normalised: `[B, E]`.
+    /// Projected, not normalised: `[B, E]`. [`Error::TokenWise`] for a model that compares tokens.
     pub fn features(&self, b: &dyn Backend, texts: &[&[u32]]) -> Result<Tensor> {
+        if self.token_wise {
+            return Err(Error::TokenWise);
+        }
+        self.project(b, &self.pooled(b, texts)?)
+    }
+
+    /// All tokens projected, not normalised, `[T, E]`, and where each text begins: what is compared token
+    /// by token.
+    pub fn tokens(&self, b: &dyn Backend, texts: &[&[u32]]) -> Result<(Tensor, Segments)> {
+        let TextTower::Clip(tower) = &self.tower else {
+            return Err(Error::NoTower("tokens to compare"));
+        };
+        let states = self.project(b, &tower.last_hidden_state(b, texts)?)?;
+        Ok((states, Segments::from_lengths(texts.iter().map(|text| text.len()))))
+    }
+
+    /// The states of all tokens before projection, `[T, D]`, and where each text begins: what is ranked
+    /// again. [`TextEncoder::features_of_states`] gives the features that belong to them.
+    pub fn states(&self, b: &dyn Backend, texts: &[&[u32]]) -> Result<(Tensor, Segments)> {
+        match &self.tower {
+            TextTower::Bert(tower) => tower.states(b, texts),
+            _ => Err(Error::NoTower("states to rank again")),
+        }
+    }
+
+    /// The features of texts from the states of all their tokens, `[B, E]`.
+    pub fn features_of_states(
+        &self,
+        b: &dyn Backend,
+        (states, segments): (&Tensor, &Segments),
+    ) -> Result<Tensor> {
+        self.project(b, &b.rows(states, &segments.first_rows())?)
+    }
+
+    fn project(&self, b: &dyn Backend, states: &Tensor) -> Result<Tensor> {
         let projection = self.projection.as_ref().ok_or(Error::NoTower("text projection"))?;
-        projection.forward(b, &self.pooled(b, texts)?)
+        projection.forward(b, states)
     }
 }
 
@@ -272,6 +338,11 @@ impl TextEncoder {
 pub struct ImageEncoder {
     tower: Vit,
     projection: Linear,
+    learner: Option<TokenLearner>,
+    /// The learner takes tokens of the joint space.
+    learner_behind: bool,
+    patches: usize,
+    token_wise: bool,
 }
 
 impl ImageEncoder {
@@ -282,9 +353,23 @@ impl ImageEncoder {
     pub fn new(weights: &Weights<'_>, config: &Model) -> Result<Self> {
         let vision = config.vision.as_ref().ok_or(Error::NoTower("vision tower"))?;
         let shape = [config.projection_dim, vision.blocks.hidden_size];
+        let learner = config.token_learner.as_ref().map(|learner| {
+            weights.scope("token_learner", |weights| TokenLearner::new(&weights, learner))
+        });
         Ok(Self {
             tower: weights.scope("vision_model", |weights| Vit::new(&weights, vision))?,
-            projection: Linear::edge_without_bias(weights, "visual_projection", &shape)?,
+            projection: Linear::edge_with(
+                weights,
+                "visual_projection",
+                shape,
+                config.projection_bias.vision,
+            )?,
+            learner: learner.transpose()?,
+            learner_behind: config.token_learner.is_some_and(|found| {
+                found.width == config.projection_dim && found.width != vision.blocks.hidden_size
+            }),
+            patches: vision.tokens() - 1,
+            token_wise: config.similarity == Similarity::TokenWise,
         })
     }
 
@@ -296,8 +381,50 @@ impl ImageEncoder {
     /// Pixel values `[B, 3 · Y · X]` to features, projected, not normalised: `[B, E]`.
     ///
     /// # Errors
-    /// As [`Backend::forward`].
+    /// [`Error::TokenWise`] for a model that compares tokens, or as [`Backend::forward`].
     pub fn features(&self, b: &dyn Backend, pixels: &Tensor) -> Result<Tensor> {
+        if self.token_wise {
+            return Err(Error::TokenWise);
+        }
         self.projection.forward(b, &self.tower.pooled(b, pixels)?)
+    }
+
+    /// The patches of each picture, or the few tokens learned of them, projected, not normalised,
+    /// `[B · N, E]`, and where each picture begins: what is compared token by token.
+    ///
+    /// # Errors
+    /// As [`Backend::forward`], here and below.
+    pub fn tokens(&self, b: &dyn Backend, pixels: &Tensor) -> Result<(Tensor, Segments)> {
+        let pictures = pixels.rows();
+        let states = self.tower.last_hidden_state(b, pixels)?;
+        // All but the class token.
+        let patches = (0..states.rows() as u32).filter(|row| row % (self.patches as u32 + 1) != 0);
+        let mut x = b.rows(&states, &patches.collect())?;
+        let learner = self.learner.as_ref();
+        if let (Some(learner), false) = (learner, self.learner_behind) {
+            x = learner.forward(b, &x, pictures)?;
+        }
+        x = self.projection.forward(b, &x)?;
+        if let (Some(learner), true) = (learner, self.learner_behind) {
+            x = learner.forward(b, &x, pictures)?;
+        }
+        let tokens = learner.map_or(self.patches, TokenLearner::tokens);
+        Ok((x, Segments::uniform(pictures, tokens)))
+    }
+
+    /// The states of all tokens before projection, `[B · (P + 1), D]`, and where each picture begins.
+    /// [`ImageEncoder::features_of_states`] gives the features that belong to them.
+    pub fn states(&self, b: &dyn Backend, pixels: &Tensor) -> Result<(Tensor, Segments)> {
+        let states = self.tower.last_hidden_state(b, pixels)?;
+        Ok((states, Segments::uniform(pixels.rows(), self.patches + 1)))
+    }
+
+    /// The features of pictures from the states of all their tokens, `[B, E]`.
+    pub fn features_of_states(
+        &self,
+        b: &dyn Backend,
+        (states, segments): (&Tensor, &Segments),
+    ) -> Result<Tensor> {
+        self.projection.forward(b, &b.rows(states, &segments.first_rows())?)
     }
 }

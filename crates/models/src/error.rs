@@ -26,6 +26,9 @@ pub enum Error {
     /// The folder holds only one tower and the other was asked for.
     #[error("the model has no {0}")]
     NoTower(&'static str),
+    /// One row for a picture or text was asked of a model that compares tokens.
+    #[error("this model compares tokens; it has no single row for a picture or text")]
+    TokenWise,
     /// Several faults of one model, all of them listed.
     #[error("{} faults", .0.len())]
     Problems(Vec<Error>),
@@ -64,12 +67,16 @@ impl Diagnose for Error {
             Error::Family(name) => Report::new(Code::E2302, "config", message)
                 .place("config.json, model_type")
                 .got(quote(name))
-                .expected("altclip or clip")
-                .help("this program runs AltCLIP, AltCLIP-m9, AltCLIP-m18 and CLIP folders"),
+                .expected("altclip, clip, chinese_clip, taiyi_clip, prd2, r2d2 or wukong")
+                .help("this program runs AltCLIP, -m9, -m18, CLIP, CN-CLIP, Taiyi, PRD2, R2D2 and Wukong"),
             Error::NoTower(tower) => Report::new(Code::E2101, "model", message)
                 .got(format!("a folder without {tower}"))
                 .expected("a dual encoder")
                 .help("use the folder of the whole model, not of one part"),
+            Error::TokenWise => Report::new(Code::E2302, "model", message)
+                .got("a model that compares token by token")
+                .expected("a model with one row each")
+                .help("use classify; in the library Model::compare and Model::zero_shot"),
             Error::Problems(problems) => match problems.first() {
                 Some(first) => first.report(),
                 None => Report::new(Code::E9001, "model", message),

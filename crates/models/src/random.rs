@@ -117,7 +117,10 @@ impl crate::config::Model {
     /// # Errors
     /// [`Error::Family`] for another name.
     pub fn preset(name: &str) -> Result<Self> {
-        use crate::config::{AltClipText, Bert, Text, Transformer, Vision};
+        use crate::config::{
+            AltClipText, Bert, Family, Positions, ProjectionBias, Scale, Similarity, Text,
+            Transformer, Vision,
+        };
         use altclip_tensor::Activation;
         let large = Transformer {
             hidden_size: 1024,
@@ -147,16 +150,23 @@ impl crate::config::Model {
             max_position_embeddings: 514,
             type_vocab_size: 1,
             pad_token_id: 1,
+            positions: Positions::AfterPad,
         };
         Ok(Self {
+            family: Family::AltClip,
             text: Text::AltClip(AltClipText { bert, project_dim: projection_dim }),
             vision: Some(Vision {
                 blocks: vision,
                 image_size: 224,
                 patch_size: 14,
                 num_channels: 3,
+                post_layernorm: true,
             }),
             projection_dim,
+            projection_bias: ProjectionBias::default(),
+            scale: Scale::Exponential,
+            similarity: Similarity::Cosine,
+            token_learner: None,
         })
     }
 }

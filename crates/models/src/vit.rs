@@ -20,7 +20,7 @@ pub struct Vit {
     position_embedding: Weight,
     pre_layernorm: LayerNorm,
     blocks: Vec<PreNormBlock>,
-    post_layernorm: LayerNorm,
+    post_layernorm: Option<LayerNorm>,
     config: Vision,
 }
 
@@ -32,6 +32,8 @@ impl Vit {
     pub fn new(weights: &Weights<'_>, config: &Vision) -> Result<Self> {
         let Vision { blocks, patch_size, num_channels, .. } = *config;
         let (width, eps) = (blocks.hidden_size, blocks.layer_norm_eps);
+        let post_layernorm =
+            config.post_layernorm.then(|| LayerNorm::new(weights, "post_layernorm", width, eps));
         let patch_shape = [width, num_channels, patch_size, patch_size];
         Ok(Self {
             patch_embedding: Linear::edge_without_bias(
@@ -45,13 +47,13 @@ impl Vit {
             // Upstream: the checkpoint key is misspelt, `pre_layrnorm`.
             pre_layernorm: LayerNorm::new(weights, "pre_layrnorm", width, eps)?,
             blocks: PreNormBlock::stack(weights, "encoder.layers", &config.blocks)?,
-            post_layernorm: LayerNorm::new(weights, "post_layernorm", width, eps)?,
+            post_layernorm: post_layernorm.transpose()?,
             config: *config,
         })
     }
 
     /// Pixel values `[B, 3 · Y · X]` to the pooled state of each picture, `[B, D]`: the class token
-    /// behind the last block and `post_layernorm`.
+    /// behind the last block and `post_layernorm`, where there is one.
     ///
     /// # Errors
     /// As [`Backend::forward`], here and below.
@@ -63,7 +65,21 @@ impl Vit {
             Some(block) => block.forward_rows(b, &x, &segments, &segments.first_rows())?,
             None => return Err(Error::NoTower("vision blocks")),
         };
-        self.post_layernorm.forward(b, &x)
+        self.normed(b, x)
+    }
+
+    /// The states of all tokens behind the last block and `post_layernorm`, where there is one:
+    /// `[B · (P + 1), D]`.
+    pub fn last_hidden_state(&self, b: &dyn Backend, pixels: &Tensor) -> Result<Tensor> {
+        let x = self.hidden_state(b, pixels, self.blocks.len())?;
+        self.normed(b, x)
+    }
+
+    fn normed(&self, b: &dyn Backend, x: Tensor) -> Result<Tensor> {
+        match &self.post_layernorm {
+            Some(norm) => norm.forward(b, &x),
+            None => Ok(x),
+        }
     }
 
     /// The states of all tokens behind the first `layers` blocks, `[B · (P + 1), D]`, without

@@ -4,6 +4,7 @@
 //! a checkpoint, or a [`Plan`] that only writes down what is asked: so the list of expected tensors is
 //! never written twice.
 
+use crate::config::Model;
 use crate::{Error, Result};
 use altclip_checkpoint::{Checkpoint, Expected, MatrixFormat};
 use altclip_report::{Diagnose, Report};
@@ -120,7 +121,28 @@ impl<'a> Weights<'a> {
         self.prepare(WeightKind::Table, &[name.to_owned()], &shape)
     }
 
+    /// A matrix, or a vector, at a place of a larger one that is zero elsewhere. It is kept in f32.
+    pub fn placed(&self, name: &str, shape: &[usize], place: Placement) -> Result<Weight> {
+        let kind = if shape.len() == 1 { WeightKind::Vector } else { WeightKind::Edge };
+        self.prepare_with(kind, &[name.to_owned()], shape, Some(place))
+    }
+
+    /// A table likewise.
+    pub fn placed_table(&self, name: &str, shape: &[usize], place: Placement) -> Result<Weight> {
+        self.prepare_with(WeightKind::Table, &[name.to_owned()], shape, Some(place))
+    }
+
     fn prepare(&self, kind: WeightKind, names: &[String], shape: &[usize]) -> Result<Weight> {
+        self.prepare_with(kind, names, shape, None)
+    }
+
+    fn prepare_with(
+        &self,
+        kind: WeightKind,
+        names: &[String],
+        shape: &[usize],
+        place: Option<Placement>,
+    ) -> Result<Weight> {
         let names: Vec<String> = names.iter().map(|name| self.name(name)).collect();
         let sources = names.iter().map(|name| self.source.rows(name, shape));
         let mut sources = sources.collect::<Result<Vec<_>>>()?;
@@ -130,7 +152,10 @@ impl<'a> Weights<'a> {
                 Arc::new(Stacked::new(sources.into_iter().chain(last).collect(), shape.len() == 1))
             }
         };
-        if matches!(kind, WeightKind::Matrix | WeightKind::Edge) {
+        if let Some(place) = place {
+            let rows = Arc::new(Placed { rows: source, place });
+            source = Arc::new(Chosen { rows, format: Some(Format::F32), packed: None });
+        } else if matches!(kind, WeightKind::Matrix | WeightKind::Edge) {
             let joined = names.join("+");
             let (packed, format) = (self.source.packed(&joined)?, self.source.format(&joined));
             if packed.is_some() || format.is_some() {
@@ -144,6 +169,59 @@ impl<'a> Weights<'a> {
 
     fn name(&self, part: &str) -> String {
         if self.path.is_empty() { part.to_owned() } else { format!("{}.{part}", self.path) }
+    }
+}
+
+/// Where a matrix or vector lies in a larger one.
+#[derive(Clone, Copy, Debug)]
+pub struct Placement {
+    /// Rows of the larger one; its length, for a vector.
+    pub rows: usize,
+    /// Columns of the larger one.
+    pub cols: usize,
+    /// Its first row there; its first element, for a vector.
+    pub start: usize,
+    /// So many equal parts of its rows take, one after the other, as many parts of the columns: a
+    /// convolution in groups as the map that it is.
+    pub groups: usize,
+    /// Every value is multiplied by this.
+    pub factor: f32,
+}
+
+/// Rows at their place.
+struct Placed {
+    rows: Arc<dyn RowSource>,
+    place: Placement,
+}
+
+impl RowSource for Placed {
+    fn shape(&self) -> [usize; 2] {
+        match self.rows.shape() {
+            [1, _] => [1, self.place.rows],
+            _ => [self.place.rows, self.place.cols],
+        }
+    }
+
+    fn read_rows(&self, rows: Range<usize>, out: &mut [f32]) -> std::result::Result<(), Report> {
+        let Placement { start, groups, factor, .. } = self.place;
+        let [count, width] = self.rows.shape();
+        out.fill(0.0);
+        if let [1, _] = self.rows.shape() {
+            if let Some(out) = out.get_mut(start..start + width) {
+                self.rows.read_rows(0..1, out)?;
+            }
+        } else {
+            let each = (count / groups.max(1)).max(1);
+            for (row, out) in rows.zip(out.chunks_exact_mut(self.place.cols.max(1))) {
+                let Some(row) = row.checked_sub(start).filter(|row| *row < count) else { continue };
+                let column = row / each * width;
+                if let Some(out) = out.get_mut(column..column + width) {
+                    self.rows.read_rows(row..row + 1, out)?;
+                }
+            }
+        }
+        out.iter_mut().for_each(|value| *value *= factor);
+        Ok(())
     }
 }
 
@@ -463,7 +541,32 @@ pub fn canonical_name(name: &str, stand_alone_text: bool) -> Option<String> {
     if new.contains(".roberta.encoder.layers.") {
         new = new.replacen(".roberta.encoder.layers.", ".roberta.encoder.layer.", 1);
     }
+    // The same in CN-CLIP's text encoder.
+    if new.starts_with("text_model.encoder.layers.") && is_bert_layer(&new) {
+        new = new.replacen(".encoder.layers.", ".encoder.layer.", 1);
+    }
     (new != name).then_some(new)
+}
+
+/// Whether a name below a block is BERT's, not CLIP's.
+fn is_bert_layer(name: &str) -> bool {
+    [".attention.", ".intermediate.", ".output."].iter().any(|part| name.contains(part))
+}
+
+/// Whether a tensor of this family's files is not used for what this program computes.
+pub fn is_unused(name: &str, model: &Model) -> bool {
+    let is = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
+    let norm = model.vision.is_some_and(|vision| !vision.post_layernorm);
+    (model.vision.is_none() && name == "logit_scale")
+        || (norm && is(&["vision_model.post_layernorm."]))
+        || is(&[
+            "text_model.pooler.",
+            "text_joint_layer.embeddings.",
+            "img_joint_layer.embeddings.",
+        ])
+        || is(&["mlm_head.", "token_learner.attention_maps.1.bias"])
+        || name.ends_with(".attn_mask")
+        || ["input_resolution", "context_length", "vocab_size"].contains(&name)
 }
 
 /// Whether a tensor may be in a file without being used: buffers of old versions, heads of training.

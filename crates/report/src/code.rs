@@ -109,7 +109,7 @@ codes! {
     E5010 3 "a label or class name is not valid";
     E5011 3 "a sample is in a language that was not asked for";
     E5012 3 "nothing can be learned from these texts";
-    W5013 0 "the dataset has a property that weakens training";
+    W5013 0 "the dataset has a property that weakens training or the figures";
     E5020 3 "not an array file of numpy that can be used";
     E5021 3 "embeddings, index, languages or labels do not belong together";
     E5022 3 "an embedding is not finite or is zero";
@@ -139,6 +139,7 @@ codes! {
     W7012 0 "the search structure was stale or damaged and is made again";
     W7013 0 "a folder of the index is not there; its pictures are kept";
     E7014 3 "a dump of embeddings is not valid";
+    W6014 0 "a batch whose loss or gradients are not finite was passed over";
     E9001 70 "a bug of this program";
     E9002 6 "not enough memory";
     E9003 70 "a result is not finite";

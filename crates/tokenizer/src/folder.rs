@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::added::AddedToken;
 use crate::library::{self, BertSettings, Library};
+use crate::openai;
 use crate::pipeline::{METASPACE, Pipeline};
 use crate::sentencepiece::{self, Names};
 use crate::tokenizer_json::{self, Overrides, Parsed};
@@ -83,7 +84,7 @@ fn as_token(value: &Value) -> Option<AddedToken> {
 }
 
 /// Every file that may be asked for.
-pub const FILES: [&str; 7] = [
+pub const FILES: [&str; 11] = [
     tokenizer_json::FILE,
     sentencepiece::FILE,
     "vocab.txt",
@@ -91,7 +92,14 @@ pub const FILES: [&str; 7] = [
     "merges.txt",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    openai::FILES[0],
+    openai::FILES[1],
+    VOCABULARIES[1],
+    VOCABULARIES[2],
 ];
+
+/// Names of BERT's list of words; the second is Wukong's.
+const VOCABULARIES: [&str; 3] = ["vocab.txt", "vocab_zh.txt", "chinese_bert_vocab.txt"];
 
 /// Gives a file by its name, `None` if there is none.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Result<Option<Vec<u8>>, Error>;
@@ -103,6 +111,20 @@ fn read(files: Lookup<'_>, name: &str, used: &mut Vec<PathBuf>) -> Result<Option
         used.push(name.into());
     }
     Ok(found)
+}
+
+/// The first of these files that is there.
+fn first(
+    files: Lookup<'_>,
+    names: &[&str],
+    used: &mut Vec<PathBuf>,
+) -> Result<Option<Vec<u8>>, Error> {
+    for name in names {
+        if let Some(bytes) = read(files, name, used)? {
+            return Ok(Some(bytes));
+        }
+    }
+    Ok(None)
 }
 
 /// A file of the folder, `None` if there is none.
@@ -161,11 +183,14 @@ pub(crate) fn open(folder: Lookup<'_>, place: &Path) -> Result<Tokenizer, Error>
         from_json(&bytes, &settings, true)?
     } else if let Some(bytes) = read(folder, sentencepiece::FILE, &mut used)? {
         from_sentencepiece(&bytes, &settings)?
-    } else if let Some(bytes) = read(folder, "vocab.txt", &mut used)? {
+    } else if let Some(bytes) = first(folder, &VOCABULARIES, &mut used)? {
         Inner::Library(Box::new(Library::from_vocab_txt(&bytes, settings.bert())?))
     } else if let Some(vocab) = read(folder, "vocab.json", &mut used)?
         && let Some(merges) = read(folder, "merges.txt", &mut used)?
     {
+        Inner::Library(Box::new(Library::from_vocab_and_merges(&vocab, &merges)?))
+    } else if let Some(bytes) = first(folder, &openai::FILES, &mut used)? {
+        let (vocab, merges) = openai::vocab_and_merges(&bytes)?;
         Inner::Library(Box::new(Library::from_vocab_and_merges(&vocab, &merges)?))
     } else {
         return Err(Error::Missing { folder: place.to_owned() });

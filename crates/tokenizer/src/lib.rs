@@ -24,6 +24,7 @@ mod error;
 mod folder;
 mod library;
 mod normalizer;
+mod openai;
 mod pieces;
 mod pipeline;
 mod sentencepiece;
@@ -107,8 +108,8 @@ impl Inner {
 
 impl Tokenizer {
     /// The tokenizer of a model folder: `tokenizer.json`, else `sentencepiece.bpe.model`, else
-    /// `vocab.txt` (BERT), else `vocab.json` with `merges.txt` (CLIP), with the settings of
-    /// `tokenizer_config.json` and `special_tokens_map.json` that change ids.
+    /// `vocab.txt` (BERT), else `vocab.json` with `merges.txt` (CLIP), else the file that CLIP's authors
+    /// publish, with the settings of `tokenizer_config.json` and `special_tokens_map.json` that change ids.
     ///
     /// # Errors
     /// [`Error::Missing`] if there is none, [`Error::Read`] if a file cannot be read, otherwise as

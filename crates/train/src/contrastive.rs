@@ -10,11 +10,11 @@
 //! Radford et al., CLIP, arXiv 2103.00020, figure 3; Zhai et al., LiT, arXiv 2111.07991 (frozen image
 //! tower); Gao et al., GradCache, arXiv 2101.06983 (section 3.2).
 
-use crate::cache::FeatureCache;
 use crate::loss::{self, Positives};
 use crate::parameters::{Gradient, LOGIT_SCALE, Parameters};
 use crate::task::{Engine, Outcome, Pass, Task, complete};
 use crate::{Error, Result};
+use altclip::cache::FeatureCache;
 use altclip_models::config::Model;
 use altclip_models::{ImageEncoder, TextEncoder};
 use altclip_tensor::Backend;

@@ -7,11 +7,11 @@
 //! # Source
 //! AltCLIP, arXiv 2211.06679, section 3.1 ("teacher learning").
 
-use crate::cache::FeatureCache;
 use crate::loss;
 use crate::parameters::Parameters;
 use crate::task::{Engine, Outcome, Task, complete};
 use crate::{Error, Result};
+use altclip::cache::FeatureCache;
 use altclip_models::TextEncoder;
 use altclip_models::config::{Model, Text};
 use altclip_models::weights::Files;

@@ -1,5 +1,6 @@
 //! What can go wrong in a training run.
 
+use crate::guard::NonFinite;
 use altclip_report::{Code, Diagnose, Report};
 use std::path::PathBuf;
 
@@ -71,6 +72,10 @@ pub enum Error {
     NotFinite {
         /// The step.
         step: u64,
+        /// What of it.
+        what: NonFinite,
+        /// Numbers of the samples of the batch in the data.
+        samples: Vec<u64>,
     },
     /// Checkpoints and logs.
     #[error(transparent)]
@@ -97,6 +102,12 @@ impl From<altclip_tensor::Error> for Error {
 
 impl From<altclip_durable::Error> for Error {
     fn from(error: altclip_durable::Error) -> Self {
+        Error::Reported(error.report())
+    }
+}
+
+impl From<altclip::Error> for Error {
+    fn from(error: altclip::Error) -> Self {
         Error::Reported(error.report())
     }
 }
@@ -152,9 +163,9 @@ impl Diagnose for Error {
                 training(Code::E9001).help("please report this line")
             }
             Error::NoMoreData => training(Code::E9001).help("please report this line"),
-            Error::NotFinite { step } => training(Code::E6004)
+            Error::NotFinite { step, what, samples } => training(Code::E6004)
                 .place(format!("step {step}"))
-                .got("NaN or infinity")
+                .got(not_finite(what, samples))
                 .expected("finite numbers")
                 .help("lower --lr, or look at bad_batches.jsonl; --resume goes on from the last checkpoint"),
         }
@@ -166,4 +177,13 @@ impl Diagnose for Error {
             _ => vec![self.report()],
         }
     }
+}
+
+/// What is not finite, and in which samples.
+pub(crate) fn not_finite(what: &NonFinite, samples: &[u64]) -> String {
+    let mut shown: Vec<String> = samples.iter().take(8).map(u64::to_string).collect();
+    if samples.len() > shown.len() {
+        shown.push("…".to_owned());
+    }
+    format!("NaN or infinity in {what}; samples {}", shown.join(", "))
 }

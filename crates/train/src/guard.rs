@@ -18,9 +18,9 @@
 //! Chowdhery et al., "PaLM", arXiv 2204.02311, section 5.1.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::ops::Range;
 
-use altclip_report::{Code, Diagnose, Report};
 use serde::{Deserialize, Serialize};
 
 use crate::optimizer::Norms;
@@ -46,6 +46,16 @@ pub enum NonFinite {
     Gradient(String),
 }
 
+impl fmt::Display for NonFinite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NonFinite::Loss => f.write_str("the loss"),
+            NonFinite::LogitScale => f.write_str("logit_scale"),
+            NonFinite::Gradient(name) => write!(f, "the gradient of {name}"),
+        }
+    }
+}
+
 /// What the loop is to do with a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -59,7 +69,7 @@ pub enum Verdict {
         /// The batches to leave out, from the next on.
         skip: Range<u64>,
     },
-    /// End with [`Diverged`].
+    /// End with [`crate::Error::NotFinite`].
     Stop,
 }
 
@@ -128,21 +138,6 @@ pub fn first_non_finite(
     norms.non_finite().map(|index| NonFinite::Gradient(name(index)))
 }
 
-/// One line of `bad_batches.jsonl`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BadBatch {
-    /// The number of the update that was to be.
-    pub step: u64,
-    /// The count of batches read.
-    pub batch: u64,
-    /// The items of the batch, as the data names them.
-    pub ids: Vec<String>,
-    /// What was not finite.
-    pub non_finite: NonFinite,
-    /// `skip`, `roll_back` or `stop`.
-    pub verdict: String,
-}
-
 impl Verdict {
     /// How `bad_batches.jsonl` calls it.
     pub fn name(&self) -> &'static str {
@@ -152,28 +147,6 @@ impl Verdict {
             Verdict::RollBack { .. } => "roll_back",
             Verdict::Stop => "stop",
         }
-    }
-}
-
-/// The run was stopped: its numbers do not stay finite.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("training does not stay finite: {bad} bad batches, back to a checkpoint {rollbacks} times")]
-pub struct Diverged {
-    /// The number of the update that was to be.
-    pub step: u64,
-    /// Bad batches of the whole run.
-    pub bad: u64,
-    /// How often the run went back.
-    pub rollbacks: u32,
-}
-
-impl Diagnose for Diverged {
-    fn report(&self) -> Report {
-        Report::new(Code::E6004, "train", "the numbers of training do not stay finite")
-            .place(format!("step {}", self.step))
-            .got(format!("{} bad batches after going back {} times", self.bad, self.rollbacks))
-            .expected(format!("at most {MAX_SKIPS} in {WINDOW} batches"))
-            .help("look at the batches in bad_batches.jsonl, or lower --lr")
     }
 }
 
@@ -225,8 +198,6 @@ mod tests {
         let backs = verdicts.iter().filter(|(_, v)| matches!(v, Verdict::RollBack { .. }));
         assert_eq!(backs.count(), 3);
         assert_eq!(verdicts.last(), Some(&(3 * 206 + 5, Verdict::Stop)));
-        let error = Diverged { step: 9, bad: guard.bad(), rollbacks: guard.rollbacks() };
-        assert_eq!(error.report().code.exit_status(), 8);
     }
 
     #[test]

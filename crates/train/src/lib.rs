@@ -7,7 +7,6 @@
 #![forbid(unsafe_code)]
 
 pub mod augment;
-pub mod cache;
 pub mod contrastive;
 pub mod distill;
 mod elementary;

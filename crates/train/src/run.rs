@@ -18,7 +18,7 @@ use crate::{Error, Result};
 use altclip_data::{Cursor, MaxBad, Order, Tally};
 use altclip_durable::Vfs;
 use altclip_kernels::Pool;
-use altclip_report::{Diagnose, Report};
+use altclip_report::{Code, Diagnose, Report};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -125,7 +125,7 @@ struct BadBatch<'a> {
 }
 
 /// Trains `parameters` until the schedule ends, nothing gets better, or the process is asked to stop. With
-/// `resume` it goes on from the newest checkpoint, if there is one.
+/// `resume` it goes on from that checkpoint, if there is one.
 ///
 /// # Errors
 /// [`Error::NotFinite`] when the guard gives up; checkpoints that cannot be written again and again; the
@@ -135,7 +135,7 @@ pub fn run<T: Task>(
     parameters: &mut Parameters,
     options: &RunOptions,
     parts: Parts<'_, T::Sample>,
-    resume: bool,
+    resume: Option<Resume>,
 ) -> Result<Summary> {
     let mut training = Training::new(parameters, options, parts, resume)?;
     training.train(task)
@@ -164,7 +164,7 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
         parameters: &'p mut Parameters,
         options: &'p RunOptions,
         mut parts: Parts<'a, S>,
-        resume: bool,
+        resume: Option<Resume>,
     ) -> Result<Self> {
         let mut moments: Vec<Moments> =
             parameters.trained().iter().map(|p| Moments::zeros(p.values().len())).collect();
@@ -178,13 +178,14 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
             early: EarlyStopping::new(options.patience.unwrap_or(0), 0.0, true),
             bad_log: Mark::default(),
         };
-        let loaded = if resume { parts.checkpoints.load(Resume::Newest)? } else { None };
+        let loaded = resume.map(|which| parts.checkpoints.load(which)).transpose()?.flatten();
         if let Some(loaded) = loaded {
             loaded.state.require(&options.fixed)?;
             for warning in &loaded.warnings {
                 parts.observer.tell(&Event::Notice(warning));
             }
             (state, counters) = restore(loaded, parameters, &mut moments)?;
+            counters.early.patience = options.patience.unwrap_or(0);
         }
         let log = open_log(&mut parts, "metrics.jsonl", &state.log)?;
         let bad_log = open_log(&mut parts, "bad_batches.jsonl", &counters.bad_log)?;
@@ -222,7 +223,12 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
             self.measure()?;
             self.save()?;
         }
-        while self.state.step < total {
+        // A run that had ended when it was killed does not begin again.
+        let mut over = self.counters.early.is_over();
+        if over {
+            end = StopReason::EarlyStopping;
+        }
+        while self.state.step < total && !over {
             let Some((mut record, took, samples)) = self.step(task)? else { continue };
             let step = self.state.step;
             let (last, every) = (step == total, self.options.eval_every);
@@ -237,12 +243,16 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
             self.write_down(&record, took, samples)?;
             let (better, early) = (verdict == Some(Better::Better), verdict == Some(Better::Stop));
             let asked = self.parts.stop.is_wished();
-            if last || early || asked || better || step.is_multiple_of(self.options.save_every) {
+            let in_turn = last || early || better || step.is_multiple_of(self.options.save_every);
+            if in_turn {
+                self.state.fallback = step;
+            }
+            if in_turn || asked {
                 self.save()?;
             }
             if (early || asked) && !last {
-                end = if asked { StopReason::Interrupted } else { StopReason::EarlyStopping };
-                break;
+                end = if early { StopReason::EarlyStopping } else { StopReason::Interrupted };
+                over = true;
             }
         }
         let seconds = self.busy.as_secs_f64();
@@ -296,16 +306,19 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
                 self.loss = Some(outcome.loss);
             }
             verdict => {
-                if let Some(what) = &bad {
-                    self.write_down_bad(step, what, &verdict, &batch.numbers)?;
-                }
-                match verdict {
-                    Verdict::RollBack { skip } => {
-                        self.roll_back(skip.end.saturating_sub(skip.start))?;
-                        return Ok(None);
+                if let Some(what) = bad {
+                    self.write_down_bad(step, &what, &verdict, &batch.numbers)?;
+                    match verdict {
+                        Verdict::RollBack { skip } => {
+                            self.roll_back(skip.end.saturating_sub(skip.start))?;
+                            return Ok(None);
+                        }
+                        Verdict::Stop => {
+                            let samples = batch.numbers;
+                            return Err(Error::NotFinite { step, what, samples });
+                        }
+                        _ => {}
                     }
-                    Verdict::Stop => return Err(Error::NotFinite { step }),
-                    _ => {}
                 }
             }
         }
@@ -351,26 +364,25 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
         verdict: &Verdict,
         samples: &[u64],
     ) -> Result<()> {
-        let verdict = match verdict {
-            Verdict::Update => "update",
-            Verdict::Skip => "skip",
-            Verdict::RollBack { .. } => "roll back",
-            Verdict::Stop => "stop",
-        };
+        let verdict = verdict.name();
         let batch = BadBatch { step, batch: self.counters.batches, what, verdict, samples };
         let line = serde_json::to_string(&batch).unwrap_or_default();
         self.bad_log.line(&(line + "\n"))?;
-        let report = Error::NotFinite { step }.report();
-        let note = Report { message: format!("{}; {verdict}", report.message), ..report };
+        let message = "a batch whose loss or gradients are not finite was passed over";
+        let note = Report::new(Code::W6014, "training", message)
+            .place(format!("step {step}, batch {}: {verdict}", self.counters.batches))
+            .got(crate::error::not_finite(what, samples))
+            .help("if there are many, lower --lr or look at bad_batches.jsonl");
         self.parts.observer.tell(&Event::Notice(&note));
         Ok(())
     }
 
-    /// Takes weights, moments and steps from the newest checkpoint. What led here is not seen again: the
-    /// data go on `left_out` batches behind the bad one.
+    /// Takes weights, moments and steps from the last checkpoint that was saved in turn. What led here is
+    /// not seen again: the data go on `left_out` batches behind the bad one.
     fn roll_back(&mut self, left_out: u64) -> Result<()> {
-        let loaded = self.parts.checkpoints.load(Resume::Newest)?;
-        let loaded = loaded.ok_or(Error::NotFinite { step: self.state.step + 1 })?;
+        let fallback = Resume::NotAfter(self.state.fallback);
+        let loaded = self.parts.checkpoints.load(fallback)?;
+        let loaded = loaded.ok_or_else(|| Error::State("it is gone".to_owned()))?;
         let now = self.counters.clone();
         let (state, saved) = restore(loaded, self.parameters, &mut self.moments)?;
         self.state = state;

@@ -1,11 +1,11 @@
 //! From datasets to what a step takes: token ids, pixel values, features of a frozen tower.
 
 use crate::augment::Augment;
-use crate::cache::FeatureCache;
 use crate::contrastive::{ImageText, Picture};
 use crate::distill::PairIds;
 use crate::feed::Prepare;
 use crate::random::Random;
+use altclip::cache::FeatureCache;
 use altclip_data::{
     Captioned, CaptionedPictures, Dataset, Fault, LabelledPictures, ParallelTexts, Picture as File,
     Place, Reason,

@@ -273,7 +273,7 @@ fn student_text(config: &[u8], weights: &Checkpoint, width: usize) -> Result<Alt
     };
     match model.text {
         Text::AltClip(text) => Ok(text),
-        Text::Clip(_) => Err(Error::NotAStudent),
+        Text::Clip(_) | Text::Bert(_) => Err(Error::NotAStudent),
     }
 }
 
@@ -333,12 +333,7 @@ fn deviation(model: &Model, name: &str) -> f64 {
         (_, Some(vision)) if name == "visual_projection.weight" => {
             inverse_root(vision.blocks.hidden_size)
         }
-        (Text::Clip(text), _) if name == "text_projection.weight" => {
-            inverse_root(text.blocks.hidden_size)
-        }
-        (Text::AltClip(text), _) if name == "text_projection.weight" => {
-            inverse_root(text.project_dim)
-        }
+        (text, _) if name == "text_projection.weight" => inverse_root(text.width()),
         _ => 0.02,
     }
 }
@@ -382,11 +377,25 @@ pub fn config_json(model: &Model, bf16: bool) -> Value {
             fields.insert("max_position_embeddings".into(), json!(text.max_position_embeddings));
             fields.insert("eos_token_id".into(), json!(text.eos_token_id));
             fields.insert("projection_dim".into(), json!(model.projection_dim));
-            ("clip", fields)
+            (model.family.name(), fields)
+        }
+        Text::Bert(text) => {
+            let mut fields = blocks(&text.bert.blocks);
+            fields.insert("model_type".into(), json!("bert"));
+            fields.insert("vocab_size".into(), json!(text.bert.vocab_size));
+            fields
+                .insert("max_position_embeddings".into(), json!(text.bert.max_position_embeddings));
+            fields.insert("type_vocab_size".into(), json!(text.bert.type_vocab_size));
+            fields.insert("pad_token_id".into(), json!(text.bert.pad_token_id));
+            (model.family.name(), fields)
         }
     };
     let mut config = Map::new();
-    let class = if family == "altclip" { "AltCLIPModel" } else { "CLIPModel" };
+    let class = match family {
+        "altclip" => "AltCLIPModel",
+        "chinese_clip" => "ChineseCLIPModel",
+        _ => "CLIPModel",
+    };
     config.insert("architectures".into(), json!([class]));
     config.insert("model_type".into(), json!(family));
     config.insert("projection_dim".into(), json!(model.projection_dim));

@@ -19,7 +19,7 @@ mod checkpoints;
 mod error;
 mod folder;
 
-pub use checkpoints::{Checkpoints, Keep, Loaded, MAX_FAILED_SAVES, Resume};
+pub use checkpoints::{Checkpoints, Keep, Loaded, MAX_FAILED_SAVES, Resume, peek};
 pub(crate) use error::disk;
 pub use error::{Difference, Error};
 
@@ -67,6 +67,9 @@ pub struct RunState {
     /// What a run that goes on must have in common with this one: fields of its configuration, the
     /// global batch, the fingerprint of its data; each as text.
     pub fixed: BTreeMap<String, String>,
+    /// The step of the last checkpoint that was saved in turn and not for an interruption: where bad batches
+    /// lead back to. So a run that was interrupted goes back as far as one that was not.
+    pub fallback: u64,
     /// How far `metrics.jsonl` goes.
     pub log: Mark,
     /// The best evaluation so far.
@@ -95,6 +98,7 @@ impl RunState {
             cursor: 0,
             seed,
             fixed,
+            fallback: 0,
             log: Mark::default(),
             best: None,
             counters: BTreeMap::new(),

@@ -133,8 +133,12 @@ impl EarlyStopping {
             return Verdict::Better;
         }
         self.waited = self.waited.saturating_add(1);
-        let over = self.patience > 0 && self.waited >= self.patience;
-        if over { Verdict::Stop } else { Verdict::Waiting }
+        if self.is_over() { Verdict::Stop } else { Verdict::Waiting }
+    }
+
+    /// Whether the patience was at an end at the last evaluation.
+    pub fn is_over(&self) -> bool {
+        self.patience > 0 && self.waited >= self.patience
     }
 
     /// The best value so far.

@@ -165,7 +165,7 @@ fn train<T: Task>(
             stop: &stop,
             pool: backend.kernels().1,
         },
-        false,
+        None,
     )
     .unwrap();
     let log = std::fs::read_to_string(dir.path().join("metrics.jsonl")).unwrap();

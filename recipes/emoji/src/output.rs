@@ -111,7 +111,8 @@ fn check(texts: &BTreeSet<String>, language: &str, split: &Split) -> Result<()> 
     }
 }
 
-/// `eval.VENDOR.LANGUAGE.jsonl`, Chinese in its parts; and `…-base` with single code points only.
+/// `eval.VENDOR.LANGUAGE.jsonl`, Chinese in its parts and English over the same pictures too; and `…-base`
+/// with single code points only.
 fn evaluation(
     set: &Path,
     concepts: &[Concept],
@@ -119,13 +120,16 @@ fn evaluation(
     language: &'static str,
     vendor: Vendor,
 ) -> Result<()> {
-    let parts: &[(&str, Option<Part>)] = match language == split::LANGUAGE {
-        true => &[
-            ("-seen", Some(Part::Seen)),
-            ("-combined", Some(Part::Combined)),
-            ("-unseen", Some(Part::Unseen)),
-        ],
-        false => &[("", None)],
+    let parts: &[(&str, Option<Part>)] = &[
+        ("", None),
+        ("-seen", Some(Part::Seen)),
+        ("-combined", Some(Part::Combined)),
+        ("-unseen", Some(Part::Unseen)),
+    ];
+    let parts = match language {
+        "en" => parts,
+        split::LANGUAGE => &parts[1..],
+        _ => &parts[..1],
     };
     for (suffix, part) in parts {
         let wanted = |key: &Key| part.is_none() || split.part(key) == *part;

@@ -1,4 +1,7 @@
 //! One form for all pictures: RGB on white, square, [`SIDE`] pixels, PNG.
+//!
+//! Vendors leave different margins around a drawing; here all have the same, so that what a picture shows
+//! and not how large is what tells pictures apart.
 
 use altclip_image::{Alpha, DecodeOptions, Preprocessor, Rgb, decode};
 use resvg::{tiny_skia, usvg};
@@ -8,11 +11,43 @@ use crate::Result;
 /// Side of a picture of the set, in pixels.
 pub(crate) const SIDE: u32 = 96;
 
-/// A PNG of any size: laid on white, padded to a square, resized by Pillow's bicubic filter.
+/// An SVG is rendered so many times larger than it will be.
+const SUPERSAMPLE: u32 = 3;
+/// What is lighter than this in every channel is ground.
+const GROUND: u8 = 250;
+/// The margin on each side, as a share of the drawing's longer side.
+const MARGIN: f64 = 0.04;
+
+/// A PNG of any size, laid on white.
 pub(crate) fn from_png(bytes: &[u8]) -> Result<Rgb> {
     let options = DecodeOptions { alpha: Alpha::CompositeWhite, ..DecodeOptions::default() };
-    let square = pad(&decode(bytes, &options).map_err(|error| error.to_string())?)?;
+    framed(&decode(bytes, &options).map_err(|error| error.to_string())?)
+}
+
+/// The drawing without its ground, in the middle of a white square with a margin, resized by Pillow's
+/// bicubic filter.
+fn framed(image: &Rgb) -> Result<Rgb> {
+    let square = pad(&trimmed(image)?)?;
     Preprocessor::clip(SIDE).crop_rgb(&square).map_err(|error| error.to_string())
+}
+
+/// The smallest window that holds every pixel that is not ground.
+fn trimmed(image: &Rgb) -> Result<Rgb> {
+    let is_drawn = |pixel: &[u8; 3]| pixel.iter().any(|&value| value < GROUND);
+    let (mut columns, mut rows) = (u32::MAX..0, u32::MAX..0);
+    for y in 0..image.height() {
+        for (x, _) in (0u32..).zip(image.row(y).as_chunks().0).filter(|(_, p)| is_drawn(p)) {
+            (columns.start, columns.end) = (columns.start.min(x), columns.end.max(x + 1));
+            (rows.start, rows.end) = (rows.start.min(y), rows.end.max(y + 1));
+        }
+    }
+    if columns.is_empty() {
+        return Ok(image.clone());
+    }
+    let bytes = 3 * columns.start as usize..3 * columns.end as usize;
+    let data = rows.clone().flat_map(|y| image.row(y).get(bytes.clone()).unwrap_or(&[]));
+    let (width, height) = (columns.end - columns.start, rows.end - rows.start);
+    Rgb::from_raw(width, height, data.copied().collect()).map_err(|error| error.to_string())
 }
 
 /// An SVG, rendered so that its longer side fits.
@@ -20,20 +55,22 @@ pub(crate) fn from_svg(text: &str) -> Result<Rgb> {
     let tree =
         usvg::Tree::from_str(text, &usvg::Options::default()).map_err(|error| error.to_string())?;
     let (width, height) = (tree.size().width(), tree.size().height());
-    let side = SIDE as f32;
+    let pixels = SIDE * SUPERSAMPLE;
+    let side = pixels as f32;
     let scale = side / width.max(height);
     let transform = tiny_skia::Transform::from_scale(scale, scale)
         .post_translate((side - width * scale) / 2.0, (side - height * scale) / 2.0);
-    let mut canvas = tiny_skia::Pixmap::new(SIDE, SIDE).ok_or("no room for a picture")?;
+    let mut canvas = tiny_skia::Pixmap::new(pixels, pixels).ok_or("no room for a picture")?;
     canvas.fill(tiny_skia::Color::WHITE);
     resvg::render(&tree, transform, &mut canvas.as_mut());
     let data = canvas.pixels().iter().flat_map(|p| [p.red(), p.green(), p.blue()]).collect();
-    Rgb::from_raw(SIDE, SIDE, data).map_err(|error| error.to_string())
+    framed(&Rgb::from_raw(pixels, pixels, data).map_err(|error| error.to_string())?)
 }
 
-/// The picture in the middle of a white square.
+/// The picture in the middle of a white square, with its margin.
 fn pad(image: &Rgb) -> Result<Rgb> {
-    let side = image.width().max(image.height());
+    let longer = image.width().max(image.height());
+    let side = longer + 2 * (f64::from(longer) * MARGIN).ceil() as u32;
     let left = 3 * ((side - image.width()) / 2) as usize;
     let top = (side - image.height()) / 2;
     let stride = 3 * side as usize;
@@ -71,11 +108,26 @@ mod tests {
     fn a_png_is_padded_with_white_and_resized() {
         let red = Rgb::from_raw(2, 1, vec![255, 0, 0, 255, 0, 0]).unwrap();
         let padded = pad(&red).unwrap();
-        assert_eq!((padded.width(), padded.height()), (2, 2));
-        assert_eq!((pixel(&padded, 1, 0), pixel(&padded, 1, 1)), ([255, 0, 0], [255; 3]));
+        assert_eq!((padded.width(), padded.height()), (4, 4));
+        assert_eq!((pixel(&padded, 1, 1), pixel(&padded, 1, 2)), ([255, 0, 0], [255; 3]));
         let image = from_png(&to_png(&red).unwrap()).unwrap();
         assert_eq!((image.width(), image.height()), (SIDE, SIDE));
-        assert_eq!((pixel(&image, 48, 5), pixel(&image, 48, 90)), ([255, 0, 0], [255; 3]));
+        assert_eq!((pixel(&image, 48, 5), pixel(&image, 48, 90)), ([255; 3], [255; 3]));
+        assert_eq!(pixel(&image, 48, 40), [255, 0, 0]);
+    }
+
+    #[test]
+    fn the_ground_around_a_drawing_has_no_say() {
+        let dot = |side: u32| {
+            let mut data = vec![255; (side * side * 3) as usize];
+            let at = (3 * (side * (side / 2) + side / 2)) as usize;
+            data[at..at + 3].copy_from_slice(&[0, 0, 255]);
+            Rgb::from_raw(side, side, data).unwrap()
+        };
+        assert_eq!(trimmed(&dot(9)).unwrap(), Rgb::from_raw(1, 1, vec![0, 0, 255]).unwrap());
+        assert_eq!(framed(&dot(9)).unwrap(), framed(&dot(31)).unwrap());
+        let white = Rgb::from_raw(2, 2, vec![255; 12]).unwrap();
+        assert_eq!(trimmed(&white).unwrap(), white);
     }
 
     #[test]

@@ -18,15 +18,8 @@ fn check_text(golden: &Golden) {
 
     let ids: Vec<&[u32]> = unpadded.iter().map(Vec::as_slice).collect();
     let (b, encoder) = (model.backend(), model.text_encoder().unwrap());
-    let layers = match encoder.tower() {
-        TextTower::AltClip(tower) => tower.num_hidden_layers(),
-        TextTower::Clip(tower) => tower.num_hidden_layers(),
-    };
-    for layer in 0..=layers {
-        let state = match encoder.tower() {
-            TextTower::AltClip(tower) => tower.hidden_state(b, &ids, layer),
-            TextTower::Clip(tower) => tower.hidden_state(b, &ids, layer),
-        };
+    for layer in 0..=encoder.tower().num_hidden_layers() {
+        let state = encoder.tower().hidden_state(b, &ids, layer);
         let stage = layer
             .checked_sub(1)
             .map_or("text.embeddings".into(), |block| format!("text.block.{block}"));

@@ -14,6 +14,7 @@ mod oracle;
 mod packed;
 mod reading;
 mod streamed;
+mod torch_script;
 mod traced;
 
 #[global_allocator]

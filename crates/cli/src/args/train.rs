@@ -100,9 +100,9 @@ pub(crate) struct Run {
     /// Compute a block's activations again instead of keeping them: less memory, a third more time
     #[arg(long)]
     pub(crate) checkpoint_activations: bool,
-    /// Go on from the newest checkpoint in OUT
-    #[arg(long)]
-    pub(crate) resume: bool,
+    /// Go on from the newest checkpoint in OUT: the newest that is whole, or with `exact` no older one
+    #[arg(long, value_enum, num_args = 0..=1, default_missing_value = "newest", value_name = "WHICH")]
+    pub(crate) resume: Option<ResumeFrom>,
     /// Updates between checkpoints [default: a twentieth of the run, at most 1000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) save_every: Option<u64>,
@@ -266,6 +266,15 @@ pub(crate) struct Finetune {
     #[command(flatten)]
     #[serde(flatten)]
     pub(crate) run: Run,
+}
+
+#[derive(Clone, Copy, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ResumeFrom {
+    /// The newest checkpoint that is whole; steps that are lost are done again
+    Newest,
+    /// The newest checkpoint, or an error
+    Exact,
 }
 
 #[derive(Clone, Copy, Serialize, ValueEnum)]

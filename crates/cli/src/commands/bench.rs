@@ -143,6 +143,7 @@ impl Subject {
         };
         let (words, end) = match &self.config().text {
             Text::AltClip(text) => (text.bert.vocab_size, None),
+            Text::Bert(text) => (text.bert.vocab_size, None),
             // Without an end a causal tower pools its first token and computes no other.
             Text::Clip(text) => (text.vocab_size, Some(text.vocab_size as u32 - 1)),
         };

@@ -3,9 +3,10 @@
 use super::{Tally, each_picture, progress};
 use crate::args::Classify;
 use crate::failure::{Failure, Reporter};
+use crate::inputs::Input;
 use crate::output::{Out, bad_row, bar, columns, pad};
 use crate::{inputs, model};
-use altclip::{Embeddings, Label, Model, Templates};
+use altclip::{Embeddings, Label, Model, Similarity, Templates};
 use altclip_report::{Diagnose, Report, quote};
 use serde::Serialize;
 
@@ -27,30 +28,68 @@ struct Cell<'a> {
 pub(crate) fn run(args: &Classify, reporter: Reporter) -> Result<(), Failure> {
     let model = model::load(&args.run, reporter)?;
     let templates = Templates::new(args.template.iter().cloned());
-    let labels = model.label_embeddings(&args.label, &templates)?;
     let images: Vec<_> = args.images.iter().flat_map(|path| inputs::images(path)).collect();
     let (mut out, mut tally) = (Out::new(), Tally::default());
+    if model.similarity() == Similarity::TokenWise {
+        let bar = progress(images.len(), reporter);
+        for input in &images {
+            let cells = by_tokens(&model, input, args, &templates);
+            show(&mut out, &mut tally, args, input.shown(), cells)?;
+            bar.inc(1);
+            out.flush()?;
+        }
+        bar.finish_and_clear();
+        return tally.verdict(args.max_bad);
+    }
+    let labels = model.label_embeddings(&args.label, &templates)?;
     let bar = progress(images.len(), reporter);
     each_picture(&model, &images, true, |input, result, more| {
-        match result.and_then(|row| labels_of(&model, row, &labels)) {
-            Ok(cells) => {
-                tally.good();
-                print(&mut out, args, input.shown(), &cells)?;
-            }
-            Err(report) => {
-                tally.bad(&report);
-                if args.json {
-                    out.json(&bad_row("image", input.shown(), &report))?;
-                } else {
-                    out.line(format!("{}\n  {report}", quote(input.shown())))?;
-                }
-            }
-        }
+        let cells = result.and_then(|row| labels_of(&model, row, &labels));
+        show(&mut out, &mut tally, args, input.shown(), cells)?;
         bar.inc(1);
         if more { Ok(()) } else { out.flush() }
     })?;
     bar.finish_and_clear();
     tally.verdict(args.max_bad)
+}
+
+/// The labels of a picture whose tokens are compared with the tokens of each text.
+fn by_tokens(
+    model: &Model,
+    input: &Input,
+    args: &Classify,
+    templates: &Templates,
+) -> Result<Vec<Label>, Report> {
+    let Input::Image { path, .. } = input else { return Ok(Vec::new()) };
+    let path = path.as_ref().map_err(Clone::clone)?;
+    let classify = || {
+        let image = model.open_image(path)?;
+        model.zero_shot(&[image], &args.label, templates)
+    };
+    Ok(classify().map_err(|error| error.report())?.row(0).to_vec())
+}
+
+/// The row of a picture, or what is wrong with it.
+fn show(
+    out: &mut Out,
+    tally: &mut Tally,
+    args: &Classify,
+    input: &str,
+    cells: Result<Vec<Label>, Report>,
+) -> Result<(), Failure> {
+    match cells {
+        Ok(cells) => {
+            tally.good();
+            print(out, args, input, &cells)
+        }
+        Err(report) => {
+            tally.bad(&report);
+            match args.json {
+                true => out.json(&bad_row("image", input, &report)),
+                false => out.line(format!("{}\n  {report}", quote(input))),
+            }
+        }
+    }
 }
 
 fn labels_of(model: &Model, row: Vec<f32>, labels: &Embeddings) -> Result<Vec<Label>, Report> {

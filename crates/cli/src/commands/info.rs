@@ -106,6 +106,7 @@ fn sizes(config: &config::Model) -> Value {
             "hidden_act": match blocks.hidden_act {
                 Activation::Gelu => "gelu",
                 Activation::QuickGelu => "quick_gelu",
+                Activation::Tanh => "tanh",
                 _ => "identity",
             },
         })
@@ -120,6 +121,10 @@ fn sizes(config: &config::Model) -> Value {
         Text::AltClip(text) => with(
             blocks(&text.bert.blocks),
             json!({ "vocab_size": text.bert.vocab_size, "max_position_embeddings": text.bert.max_position_embeddings, "project_dim": text.project_dim }),
+        ),
+        Text::Bert(text) => with(
+            blocks(&text.bert.blocks),
+            json!({ "vocab_size": text.bert.vocab_size, "max_position_embeddings": text.bert.max_position_embeddings }),
         ),
         Text::Clip(text) => with(
             blocks(&text.blocks),

@@ -4,6 +4,7 @@
 // The suites share `support`, and each needs another part of it.
 #![allow(dead_code)]
 
+mod eval;
 mod retrieval;
 
 #[path = "../support/mod.rs"]

@@ -150,6 +150,13 @@ impl Run {
         Outcome { status, stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() }
     }
 
+    /// Starts it with nobody to listen. The shell becomes `altclip`, so the child is `altclip` itself.
+    pub(crate) fn spawn(self) -> std::process::Child {
+        let mut command = self.command();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    }
+
     /// Runs and expects success.
     pub(crate) fn ok(self) -> Outcome {
         let args = self.args.clone();

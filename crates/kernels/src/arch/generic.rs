@@ -419,6 +419,7 @@ macro_rules! instantiate {
                 block_i8: $block_i8,
                 finish: finish_block,
                 pack_row: pack_row_bf16,
+                pack_weight_row: pack_row_bf16,
                 unpack_row: unpack_row_bf16,
                 quantize_row,
                 softmax: softmax_bf16,

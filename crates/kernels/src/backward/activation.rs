@@ -2,6 +2,7 @@
 //!
 //! - GELU: `Φ(x) + x·φ(x)`, with `φ(x) = exp(-x²/2) / √(2π)`.
 //! - QuickGELU: `σ(z)·(1 + z·(1 - σ(z)))`, with `z = 1.702·x`.
+//! - tanh: `1 - tanh²(x)`.
 
 use super::{load, store};
 use crate::activation::{Activation, activation_slope};
@@ -95,7 +96,8 @@ mod tests {
     use crate::testing::{Bound, Place, Random, Runner, lengths};
     use crate::{Tiles, tiles_bytes};
 
-    const ALL: [Activation; 3] = [Activation::Identity, Activation::Gelu, Activation::QuickGelu];
+    const ALL: [Activation; 4] =
+        [Activation::Identity, Activation::Gelu, Activation::QuickGelu, Activation::Tanh];
 
     #[test]
     fn slopes_agree_with_the_oracle() {

@@ -187,7 +187,7 @@ mod tests {
                     let mut out = place.fill(f32::NAN, cols);
                     if unpack {
                         let mut plain = vec![0.0; rows * cols];
-                        kernels.unpack_tiles(&tiles, &mut plain);
+                        kernels.unpack_tiles(pool, &tiles, &mut plain);
                         kernels.column_sums(pool, &Source::Rows(&plain), rows, &mut out);
                     } else {
                         kernels.column_sums(pool, &Source::Tiles(tiles), rows, &mut out);

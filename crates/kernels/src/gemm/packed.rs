@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::Pool;
-use crate::aligned::{AlignedF32, Plain};
+use crate::aligned::{AlignedF32, Plain, with_scratch};
 use crate::arch::generic::LANES;
 use crate::dispatch::Isa;
 
@@ -98,7 +98,8 @@ impl PackedF32 {
         n.next_multiple_of(LANES) * k
     }
 
-    /// A weight [`n`, `k`] whose panels [`crate::Kernels::pack_columns_f32`] has written.
+    /// A weight [`n`, `k`] whose panels [`crate::Kernels::pack_rows_f32`] or
+    /// [`crate::Kernels::pack_columns_f32`] has written.
     ///
     /// # Panics
     /// Panics if there are not [`PackedF32::len_of`] values.
@@ -174,19 +175,18 @@ pub(crate) fn for_panels<T: Plain, E: Send>(
     pool.run(panels, &|task| {
         let first = task * width;
         let count = width.min(n - first);
-        let mut rows = vec![0.0; count * k];
-        match fill(first..first + count, &mut rows) {
+        with_scratch(count * k, |rows| match fill(first..first + count, rows) {
             Ok(()) => {
                 // A weight without columns has no panels to write.
                 if let Some(slot) = slots.get(task) {
                     let mut panel = slot.lock().unwrap_or_else(PoisonError::into_inner);
-                    write(first, &mut rows, &mut panel);
+                    write(first, rows, &mut panel);
                 }
             }
             Err(error) => {
                 failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             }
-        }
+        });
     });
     failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }

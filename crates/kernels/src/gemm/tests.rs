@@ -185,6 +185,34 @@ fn nan_and_infinity_reach_their_row_and_column_and_nothing_else() {
 }
 
 #[test]
+fn what_the_activation_is_applied_to_can_be_kept() {
+    let runner = Runner::new();
+    let mut random = Random::new(7);
+    for (m, n, k) in [(1, 1, 1), (7, 17, 300), (30, 70, 5)] {
+        let case = Case { activation: Activation::Gelu, ..Case::new(m, n, k, &mut random) };
+        let plain = Case { activation: Activation::Identity, residual: None, ..case.copy() };
+        runner.in_all_places("kept", &|kernels, pool, place| {
+            let weight = PackedF32::pack(kernels.isa(), &case.weight, n, k);
+            let args = GemmF32 {
+                x: &case.x,
+                x_stride: case.x_stride,
+                m,
+                weight: &weight,
+                bias: case.bias.as_deref(),
+                activation: case.activation,
+                residual: case.residual.as_deref(),
+            };
+            let mut out = place.fill(f32::NAN, m * n);
+            let mut before = place.fill(f32::NAN, m * n);
+            kernels.gemm_f32_keeping(pool, &args, &mut out, &mut before);
+            assert_same_bits("out", &out, &case.run(kernels, pool));
+            assert_same_bits("before", &before, &plain.run(kernels, pool));
+            [out.to_vec(), before.to_vec()].concat()
+        });
+    }
+}
+
+#[test]
 fn no_rows_and_no_columns_are_no_trouble() {
     let kernels = Kernels::get();
     let pool = Pool::new(2);

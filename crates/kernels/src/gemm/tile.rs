@@ -43,22 +43,49 @@ pub(crate) unsafe fn tile<V: F32x16, const MR: usize, const NV: usize>(args: &Ti
             *row = a.add(r * a_row);
         }
         let mut b = b;
-        for i in 0..k {
-            let mut weights = [V::splat(0.0); NV];
-            for (v, weight) in weights.iter_mut().enumerate() {
-                *weight = V::load(b.add(v * LANES));
+        let whole = k / UNROLL * UNROLL;
+        for i in (0..whole).step_by(UNROLL) {
+            for step in 0..UNROLL {
+                step_of::<V, MR, NV>(&mut sums, &rows, i + step, b.add(step * NV * LANES));
             }
-            for (row, a) in sums.iter_mut().zip(rows) {
-                let x = V::splat(*a.add(i));
-                for (sum, weight) in row.iter_mut().zip(weights) {
-                    *sum = x.fma(weight, *sum);
-                }
-            }
+            b = b.add(UNROLL * NV * LANES);
+        }
+        for i in whole..k {
+            step_of::<V, MR, NV>(&mut sums, &rows, i, b);
             b = b.add(NV * LANES);
         }
         for (r, row) in sums.iter().enumerate() {
             for (v, sum) in row.iter().enumerate() {
                 sum.store(c.add(r * c_row + v * LANES));
+            }
+        }
+    }
+}
+
+/// Terms that are added in one round of the loop.
+const UNROLL: usize = 4;
+
+/// Adds term `i` to all sums.
+///
+/// # Safety
+/// As for [`tile`]: `rows` are readable at `i`, `b` for `NV` vectors.
+#[inline(always)]
+unsafe fn step_of<V: F32x16, const MR: usize, const NV: usize>(
+    sums: &mut [[V; NV]; MR],
+    rows: &[*const f32; MR],
+    i: usize,
+    b: *const f32,
+) {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let mut weights = [V::splat(0.0); NV];
+        for (v, weight) in weights.iter_mut().enumerate() {
+            *weight = V::load(b.add(v * LANES));
+        }
+        for (row, a) in sums.iter_mut().zip(rows) {
+            let x = V::splat(*a.add(i));
+            for (sum, weight) in row.iter_mut().zip(weights) {
+                *sum = x.fma(weight, *sum);
             }
         }
     }
@@ -97,6 +124,7 @@ pub(crate) unsafe fn finish<V: F32x16>(args: &FinishArgs) {
             Activation::Identity => finish_with::<V>(args, Activation::Identity),
             Activation::Gelu => finish_with::<V>(args, Activation::Gelu),
             Activation::QuickGelu => finish_with::<V>(args, Activation::QuickGelu),
+            Activation::Tanh => finish_with::<V>(args, Activation::Tanh),
         }
     }
 }

@@ -13,6 +13,8 @@
 //! A query that may not see a key has weight 0 there: the row of weights is cut where its keys end,
 //! and the rest of the tile is zeros.
 
+mod backward;
+
 use super::tiles::{Tiles, tiles_bytes};
 use super::{
     BLOCK_ROWS, BLOCK_SUMS, BlockArgs, PANEL_COLS, PANEL_STEP_BYTES, STEP_BYTES, TILE_BYTES,
@@ -424,6 +426,13 @@ fn as_floats(bytes: &mut [u8]) -> &mut [f32] {
 /// # Panics
 /// Panics, saying what does not fit.
 fn check(args: &AttentionBf16<'_>, out: &[u8]) {
+    check_operands(args);
+    let width = args.heads * args.head_size;
+    assert_eq!(out.len(), tiles_bytes(args.q.rows(), width), "attention: out is no such tiles");
+}
+
+/// The same for the operands alone.
+fn check_operands(args: &AttentionBf16<'_>) {
     let width = args.heads * args.head_size;
     assert_eq!(args.q.cols(), width, "attention: width of the queries");
     assert_eq!(args.kv.cols(), 2 * width, "attention: width of keys and values");
@@ -436,5 +445,4 @@ fn check(args: &AttentionBf16<'_>, out: &[u8]) {
     }
     assert_eq!(args.query_segments.len(), args.key_segments.len(), "attention: segments differ");
     assert!(args.scale > 0.0, "attention: scale is not positive");
-    assert_eq!(out.len(), tiles_bytes(args.q.rows(), width), "attention: out is no such tiles");
 }

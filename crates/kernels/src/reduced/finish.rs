@@ -60,6 +60,7 @@ pub(crate) unsafe fn finish_block<V: F32x16>(args: &FinishBlock<'_>) {
             Activation::Identity => finish_as::<V, IDENTITY>(args),
             Activation::Gelu => finish_as::<V, GELU>(args),
             Activation::QuickGelu => finish_as::<V, QUICK_GELU>(args),
+            Activation::Tanh => finish_as::<V, TANH>(args),
         }
     }
 }
@@ -68,6 +69,7 @@ pub(crate) unsafe fn finish_block<V: F32x16>(args: &FinishBlock<'_>) {
 const IDENTITY: u8 = 0;
 const GELU: u8 = 1;
 const QUICK_GELU: u8 = 2;
+const TANH: u8 = 3;
 
 /// # Safety
 /// As for [`finish_block`].
@@ -96,6 +98,7 @@ unsafe fn finish_rows<V: F32x16, const ACTIVATION: u8, const SCALED: bool, const
     let activation = match ACTIVATION {
         GELU => Activation::Gelu,
         QUICK_GELU => Activation::QuickGelu,
+        TANH => Activation::Tanh,
         _ => Activation::Identity,
     };
     // Columns of each half that exist; the rest of a panel is zeros.

@@ -74,6 +74,8 @@ pub(crate) struct Table {
     pub(crate) block_i8: unsafe fn(&BlockArgs),
     pub(crate) finish: unsafe fn(&FinishBlock<'_>),
     pub(crate) pack_row: unsafe fn(&[f32], *mut u8),
+    /// The same for weights, whose bytes are the same on every processor.
+    pub(crate) pack_weight_row: unsafe fn(&[f32], *mut u8),
     pub(crate) unpack_row: unsafe fn(*const u8, &mut [f32]),
     pub(crate) quantize_row: unsafe fn(AnyRow<'_>, Option<&[f32]>, *mut u8) -> RowScale,
     pub(crate) softmax: unsafe fn(&[f32], f32, *mut u8) -> f32,

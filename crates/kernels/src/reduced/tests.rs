@@ -95,7 +95,7 @@ impl Case {
         let mut tiles = vec![0xff; tiles_bytes(self.m, self.n)];
         kernels.gemm_reduced(pool, &self.args(operands), Out::Tiles(&mut tiles));
         let mut unpacked = vec![0.0; self.m * self.n];
-        kernels.unpack_tiles(&Tiles::new(&tiles, self.m, self.n), &mut unpacked);
+        kernels.unpack_tiles(pool, &Tiles::new(&tiles, self.m, self.n), &mut unpacked);
         if self.activation == Activation::Identity {
             assert_same_bits("tiles", &unpacked, &bf16(&out));
         } else {
@@ -364,7 +364,7 @@ fn attention_agrees_with_the_oracle() {
             let mut out = vec![0; tiles_bytes(tq, width)];
             kernels.attention_bf16(pool, &args, &mut out);
             let mut rows = vec![0.0; tq * width];
-            kernels.unpack_tiles(&Tiles::new(&out, tq, width), &mut rows);
+            kernels.unpack_tiles(pool, &Tiles::new(&out, tq, width), &mut rows);
             rows
         };
         // Weights and result are rounded to 8 bits of mantissa.
@@ -419,5 +419,45 @@ fn a_correction_makes_up_for_rounding_at_the_mean() {
         };
         let (with, without) = (off(correction), off(None));
         assert!(with < 5e-3 && without > 0.1, "{with:e}, without {without:e}");
+    }
+}
+
+#[test]
+fn what_the_activation_is_applied_to_can_be_kept() {
+    let mut random = Random::new(21);
+    let pool = Pool::new(2);
+    for (m, n, k) in [(1, 1, 1), (7, 17, 300), (40, 70, 5)] {
+        let case = Case { activation: Activation::Gelu, ..Case::new(&mut random, m, n, k, false) };
+        let weight = pack_bf16(&pool, &case.w, n, k);
+        for kernels in Runner::new().kernels() {
+            let mut x = vec![0xff; tiles_bytes(m, k)];
+            kernels.pack_tiles(&pool, &case.x, m, k, &mut x);
+            let args = case.args(ReducedWeight::Bf16(Tiles::new(&x, m, k), &weight));
+            let plain = GemmReduced { activation: Activation::Identity, residual: None, ..args };
+            let run = |args: &GemmReduced<'_>| {
+                let mut rows = vec![f32::NAN; m * n];
+                kernels.gemm_reduced(&pool, args, Out::Rows(&mut rows));
+                let mut tiles = vec![0; tiles_bytes(m, n)];
+                kernels.gemm_reduced(&pool, args, Out::Tiles(&mut tiles));
+                (rows, tiles)
+            };
+            let (mut out, mut before) = (
+                (vec![f32::NAN; m * n], vec![0; tiles_bytes(m, n)]),
+                (vec![f32::NAN; m * n], vec![0; tiles_bytes(m, n)]),
+            );
+            kernels.gemm_reduced_keeping(
+                &pool,
+                &args,
+                Out::Rows(&mut out.0),
+                Out::Rows(&mut before.0),
+            );
+            kernels.gemm_reduced_keeping(
+                &pool,
+                &args,
+                Out::Tiles(&mut out.1),
+                Out::Tiles(&mut before.1),
+            );
+            assert!(out == run(&args) && before == run(&plain), "{m} {n} {k} {}", kernels.isa());
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::Pool;
 use crate::aligned::with_scratch;
 use crate::arch::generic::{F32x16, LANES};
 use crate::dispatch::Kernels;
-use crate::elementwise::SendPointer;
+use crate::elementwise::{SendPointer, for_chunks};
 
 /// Values of one row in one tile.
 const TILE_VALUES: usize = STEP_BYTES / 2;
@@ -219,11 +219,14 @@ impl Kernels {
     ///
     /// # Panics
     /// Panics if `out` has not the tiles' number of values.
-    pub fn unpack_tiles(&self, x: &Tiles<'_>, out: &mut [f32]) {
+    pub fn unpack_tiles(&self, pool: &Pool, x: &Tiles<'_>, out: &mut [f32]) {
         assert_eq!(out.len(), x.rows() * x.cols(), "unpack: out has another length");
-        for (row, out) in out.chunks_exact_mut(x.cols().max(1)).enumerate() {
-            self.read_row(&Source::Tiles(*x), row, x.cols(), out);
-        }
+        let cols = x.cols().max(1);
+        for_chunks(pool, out, cols, &|range, out| {
+            for (row, out) in (range.start / cols..).zip(out.chunks_exact_mut(cols)) {
+                self.read_row(&Source::Tiles(*x), row, cols, out);
+            }
+        });
     }
 
     /// Row `row` of `x` as `f32`.
@@ -272,7 +275,7 @@ mod tests {
             kernels.pack_tiles(&pool, &x, rows, cols, &mut tiles);
             let tiles = Tiles::new(&tiles, rows, cols);
             let mut back = vec![0.0; x.len()];
-            kernels.unpack_tiles(&tiles, &mut back);
+            kernels.unpack_tiles(&pool, &tiles, &mut back);
             let own = matches!(kernels.isa(), crate::Isa::Avx512Bf16 | crate::Isa::Amx);
             for (at, (&bits, &back)) in expected.iter().zip(&back).enumerate() {
                 // The processor's own rounding takes numbers below the normal ones for zero.

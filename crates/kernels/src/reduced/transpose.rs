@@ -4,17 +4,14 @@
 //! of a panel it is 16 lines of 32 pairs. Pairing rows (2i, 2i + 1) makes the panel of the transpose;
 //! transposing the pairs, as 32-bit values, makes the rows of the transpose.
 
-use std::sync::Arc;
-
 use super::tiles::{Source, Tiles, tiles_bytes};
-use super::{
-    PANEL_COLS, PANEL_STEP_BYTES, PackedBf16, STEP_BYTES, TILE_BYTES, TILE_ROWS, WeightBytes,
-};
+use super::{PANEL_COLS, PANEL_STEP_BYTES, PackedBf16, STEP_BYTES, TILE_BYTES, TILE_ROWS};
 use crate::Pool;
-use crate::aligned::{Aligned, with_scratch};
+use crate::aligned::with_scratch;
 use crate::arch::generic::LANES;
 use crate::dispatch::Kernels;
 use crate::elementwise::SendPointer;
+use crate::gemm::{FillRows, for_panels};
 use crate::transpose::TransposeArgs;
 
 /// Rows and columns of a block.
@@ -54,6 +51,24 @@ impl Kernels {
         }
     }
 
+    /// Writes the transpose of 32 pieces of 64 bytes as two tiles, `out_tile` bytes apart.
+    ///
+    /// # Safety
+    /// The pieces are readable, `out` and `out + out_tile` writable for a tile.
+    pub(super) unsafe fn transpose_block(
+        &self,
+        piece: impl Fn(usize) -> *const u8,
+        out: *mut u8,
+        out_tile: usize,
+    ) {
+        let mut block = Block::new();
+        // SAFETY: as promised; a block is a step of a panel.
+        unsafe {
+            self.pair_rows(piece, block.bytes());
+            self.unpair(block.bytes(), out, out_tile);
+        }
+    }
+
     /// Writes the transpose of a panel's step as 32 pieces of 64 bytes one after the other: two
     /// tiles, if `out_tile` is the distance of tiles.
     ///
@@ -74,6 +89,64 @@ impl Kernels {
                 });
             }
         }
+    }
+
+    /// Rounds and packs a weight [`n`, `k`] that `fill` gives in pieces, to the bytes of
+    /// [`PackedBf16::with_rows`].
+    ///
+    /// # Errors
+    /// An error of `fill`, as it is.
+    ///
+    /// # Panics
+    /// Panics if `out` has not [`PackedBf16::bytes_of`] bytes.
+    pub fn pack_rows_bf16<E: Send>(
+        &self,
+        pool: &Pool,
+        n: usize,
+        k: usize,
+        fill: FillRows<'_, E>,
+        out: &mut [u8],
+    ) -> Result<(), E> {
+        /// Steps that are rounded together, for 32 rows in two rows of tiles.
+        const STEPS: usize = 8;
+        #[repr(align(64))]
+        struct Rounded([u8; 2 * STEPS * TILE_BYTES]);
+
+        assert_eq!(out.len(), PackedBf16::bytes_of(n, k), "pack: out is no such panels");
+        let panel_len = PackedBf16::steps_of(k) * PANEL_STEP_BYTES;
+        for_panels(pool, (n, k, PANEL_COLS), panel_len, out, fill, &|_, rows, panel| {
+            // Rows that do not exist stay zeros.
+            let mut rounded = Rounded([0; 2 * STEPS * TILE_BYTES]);
+            let panels = panel.chunks_mut(STEPS * PANEL_STEP_BYTES);
+            for (first, panel) in (0..).step_by(STEPS * BLOCK).zip(panels) {
+                for (row, values) in rows.chunks_exact(k).enumerate() {
+                    let values = &values[first..k.min(first + STEPS * BLOCK)];
+                    let at = row / TILE_ROWS * STEPS * TILE_BYTES + row % TILE_ROWS * STEP_BYTES;
+                    // SAFETY: a table exists only where its instruction set does; a piece of this
+                    // row in each of the tiles that the values take, at most `STEPS`.
+                    unsafe {
+                        let out = rounded.0[at..].as_mut_ptr();
+                        (self.reduced.pack_weight_row)(values, out);
+                    }
+                }
+                for (step, panel) in panel.chunks_exact_mut(PANEL_STEP_BYTES).enumerate() {
+                    for half in 0..2 {
+                        let tile = &rounded.0[(half * STEPS + step) * TILE_BYTES..][..TILE_BYTES];
+                        // SAFETY: as above; 16 rows of 16 pairs, and a half of 16 lines.
+                        unsafe {
+                            (self.backward.transpose)(&TransposeArgs {
+                                x: tile.as_ptr().cast(),
+                                x_row: LANES,
+                                rows: LANES,
+                                cols: LANES,
+                                out: panel.as_mut_ptr().cast::<f32>().add(half * LANES),
+                                out_row: PANEL_COLS,
+                            });
+                        }
+                    }
+                }
+            }
+        })
     }
 
     /// The transpose of tiles: `out` holds the tiles of [cols, rows].
@@ -158,12 +231,16 @@ impl Kernels {
         });
     }
 
-    /// The weight [N, K] as the weight [K, N] of the product with its transpose.
-    pub fn transposed_bf16(&self, pool: &Pool, weight: &PackedBf16) -> PackedBf16 {
+    /// The weight [N, K] as the weight [K, N] of the product with its transpose; see
+    /// [`PackedBf16::from_bytes`].
+    ///
+    /// # Panics
+    /// Panics if `out` has not the bytes of the panels.
+    pub fn transpose_packed_bf16(&self, pool: &Pool, weight: &PackedBf16, out: &mut [u8]) {
         let (n, k) = (weight.n(), weight.k());
         let (panels, steps) = (n.div_ceil(PANEL_COLS), k.div_ceil(BLOCK));
         let bytes = weight.bytes().as_slice();
-        let mut out = Aligned::<u8>::zeros(PackedBf16::bytes_of(k, n));
+        assert_eq!(out.len(), PackedBf16::bytes_of(k, n), "transposed: out is no such panels");
         let start = SendPointer(out.as_mut_ptr());
         // Step `step` of panel `panel` becomes step `panel` of panel `step`.
         pool.run(steps, &|step| {
@@ -180,8 +257,6 @@ impl Kernels {
                 }
             }
         });
-        let bytes = WeightBytes::Owned(Arc::new(out));
-        PackedBf16::from_bytes(k, n, bytes).expect("as many bytes as asked for; this is a bug")
     }
 }
 
@@ -240,6 +315,27 @@ mod tests {
     }
 
     #[test]
+    fn packed_rows_are_those_of_the_plain_loop() {
+        let mut random = Random::new(3);
+        let pool = Pool::new(2);
+        for (n, k) in SIZES.into_iter().chain([(40, 300)]) {
+            let mut w = random.values(n * k);
+            // Below the normal numbers, where processors round in their own ways.
+            w[0] = f32::from_bits(0x0003_8001);
+            let expected = pack(&pool, &w, n, k);
+            let fill = |rows: std::ops::Range<usize>, out: &mut [f32]| {
+                out.copy_from_slice(&w[rows.start * k..rows.end * k]);
+                Ok::<(), Infallible>(())
+            };
+            for kernels in Runner::new().kernels() {
+                let mut out = Place::BeforePage.fill(0xff, PackedBf16::bytes_of(n, k));
+                kernels.pack_rows_bf16(&pool, n, k, &fill, &mut out).unwrap();
+                assert!(*out == *expected.bytes().as_slice(), "[{n}, {k}] {}", kernels.isa());
+            }
+        }
+    }
+
+    #[test]
     fn panels_of_the_transpose_are_those_of_its_rows() {
         let mut random = Random::new(2);
         let pool = Pool::new(2);
@@ -260,8 +356,9 @@ mod tests {
                     }
                 }
                 let weight = pack(&pool, &x, rows, cols);
-                let back = kernels.transposed_bf16(&pool, &weight);
-                assert!(back.bytes().as_slice() == expected, "[{rows}, {cols}] {}", kernels.isa());
+                let mut out = Place::BeforePage.fill(0xff, expected.len());
+                kernels.transpose_packed_bf16(&pool, &weight, &mut out);
+                assert!(*out == *expected, "[{rows}, {cols}] {}", kernels.isa());
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Multi-head self-attention with its output map and residual.
+//! Multi-head attention with its output map and residual.
 
 use super::Linear;
 use crate::Result;
@@ -28,28 +28,29 @@ pub struct Mask<'a> {
 }
 
 /// `residual + output(softmax(q kᵀ / √K) v)`, with all maps biased.
-pub struct SelfAttention {
+pub struct Attention {
     query: Linear,
     key_value: Linear,
     output: Linear,
     heads: usize,
 }
 
-impl SelfAttention {
-    /// Four maps `[width, width]`.
+impl Attention {
+    /// Maps of queries and of the output `[width, width]`, of keys and values `[width, other]`, where
+    /// `other` is the width of what is attended to.
     ///
     /// # Errors
     /// As [`Weights::stacked_matrix`].
     pub fn new(
         weights: &Weights<'_>,
         names: &AttentionNames,
-        width: usize,
+        [width, other]: [usize; 2],
         heads: usize,
     ) -> Result<Self> {
         let square = [width, width];
         Ok(Self {
             query: Linear::new(weights, names.query, square)?,
-            key_value: Linear::stacked(weights, &[names.key, names.value], square)?,
+            key_value: Linear::stacked(weights, &[names.key, names.value], [width, other])?,
             output: Linear::new(weights, names.output, square)?,
             heads,
         })

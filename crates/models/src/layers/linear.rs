@@ -42,6 +42,19 @@ impl Linear {
         Ok(Self { weight: weights.edge(&format!("{name}.weight"), shape)?, bias: None })
     }
 
+    /// As [`Linear::edge`], with or without bias.
+    pub fn edge_with(
+        weights: &Weights<'_>,
+        name: &str,
+        shape: [usize; 2],
+        bias: bool,
+    ) -> Result<Self> {
+        match bias {
+            true => Self::edge(weights, name, shape),
+            false => Self::edge_without_bias(weights, name, &shape),
+        }
+    }
+
     /// `[T, K]` to `[T, N]`.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ mod linear;
 mod mlp;
 mod pre_norm;
 
-pub use attention::{AttentionNames, Mask, SelfAttention};
+pub use attention::{Attention, AttentionNames, Mask};
 pub use linear::{LayerNorm, Linear};
 pub use mlp::Mlp;
 pub use pre_norm::PreNormBlock;

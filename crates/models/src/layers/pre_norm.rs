@@ -1,6 +1,6 @@
 //! The pre-LN block of CLIP: the same in its vision tower and in its causal text tower.
 
-use super::{AttentionNames, LayerNorm, Mask, Mlp, SelfAttention};
+use super::{Attention, AttentionNames, LayerNorm, Mask, Mlp};
 use crate::Result;
 use crate::config::Transformer;
 use crate::weights::Weights;
@@ -17,7 +17,7 @@ const NAMES: AttentionNames = AttentionNames {
 /// `h = x + attention(LN1(x))`, `y = h + mlp(LN2(h))`.
 pub struct PreNormBlock {
     layer_norm1: LayerNorm,
-    attention: SelfAttention,
+    attention: Attention,
     layer_norm2: LayerNorm,
     mlp: Mlp,
 }
@@ -39,7 +39,7 @@ impl PreNormBlock {
         let (width, eps) = (config.hidden_size, config.layer_norm_eps);
         Ok(Self {
             layer_norm1: LayerNorm::new(weights, "layer_norm1", width, eps)?,
-            attention: SelfAttention::new(weights, &NAMES, width, config.num_attention_heads)?,
+            attention: Attention::new(weights, &NAMES, [width; 2], config.num_attention_heads)?,
             layer_norm2: LayerNorm::new(weights, "layer_norm2", width, eps)?,
             mlp: Mlp::new(
                 weights,

@@ -4,20 +4,20 @@
 //! from the operands, which the record of an operation holds anyway.
 
 use super::reduced::Extras;
-use super::weights::{Form, Matrix, Table};
+use super::weights::{Form, Matrix, Table, always};
 use super::{Buffer, CpuBackend, fits, head_size, stored, vector};
 use crate::{
     Activation, Backend, Error, Grads, Lookup, Op, Packed, Precision, Result, Saved, Segments,
     Tensor, Wanted, Weight, WeightGrad,
 };
 use altclip_kernels::{
-    AttentionF32, AttentionGradients, DropoutMask, GemmF32, PackedBf16, PackedF32, Source,
-    WeightBytes,
+    AttentionBf16, AttentionF32, AttentionGradients, DropoutMask, GemmF32, Source,
 };
 use std::sync::Arc;
 
 impl CpuBackend {
     pub(super) fn forward_with_saved(&self, op: &Op, wanted: &Wanted) -> Result<(Tensor, Saved)> {
+        self.buffers.keep_peak();
         let Op::Linear { weight, activation, .. } = op else {
             return Ok((self.forward(op)?, Saved::default()));
         };
@@ -110,7 +110,7 @@ impl CpuBackend {
             Form::Reduced(_) => self.slope_tiles(*activation, before, grad)?,
         };
         if wanted.input(0) {
-            grads.inputs[0] = Some(self.times(&dz, matrix.transposed(self.kernels, &self.pool)?)?);
+            grads.inputs[0] = Some(self.times(&dz, matrix.transposed(self.preparation())?)?);
         }
         if wanted.weight(0) {
             let (n, k) = (weight.rows(), weight.cols());
@@ -204,20 +204,19 @@ impl CpuBackend {
     fn columns(&self, x: &Tensor, bf16: bool) -> Result<Form> {
         const OP: &str = "transpose";
         let (rows, cols) = (x.rows(), x.cols());
+        let (kernels, pool) = (self.kernels, &self.pool);
         if bf16 {
-            let mut panels = self.buffers.take(PackedBf16::bytes_of(cols, rows) / 4);
             let source = self.source(OP, "x", x)?;
-            let out = panels.as_bytes_mut();
-            self.kernels.pack_columns_bf16(&self.pool, &source, rows, cols, out);
-            let packed = PackedBf16::from_bytes(cols, rows, WeightBytes::Shared(Arc::new(panels)));
-            let wrong = |expected| Error::Shape { op: OP, what: "bytes", expected, found: 0 };
-            return Ok(Form::Reduced(Packed::Bf16(packed.map_err(wrong)?)));
+            return Ok(always(self.preparation().bf16(cols, rows, |out| {
+                kernels.pack_columns_bf16(pool, &source, rows, cols, out);
+                Ok(())
+            })));
         }
         let numbers = self.numbers(OP, "x", x)?;
-        let mut panels = self.buffers.take(PackedF32::len_of(cols, rows));
-        self.kernels.pack_columns_f32(&self.pool, &numbers, rows, cols, panels.as_mut_slice());
-        let panels: Arc<Buffer> = Arc::new(panels);
-        Ok(Form::F32(PackedF32::from_panels(self.kernels.isa(), cols, rows, panels)))
+        Ok(always(self.preparation().f32(cols, rows, |out| {
+            kernels.pack_columns_f32(pool, &numbers, rows, cols, out);
+            Ok(())
+        })))
     }
 
     fn column_sums(&self, x: &Tensor) -> Result<Tensor> {
@@ -269,6 +268,31 @@ impl CpuBackend {
         const OP: &str = "attention";
         let (width, head_size) = (q.cols(), head_size((q, kv), heads, (queries, keys))?);
         fits(OP, "numbers of the gradient", q.rows() * width, grad.rows() * grad.cols())?;
+        let mut dkv = self.buffers.take(kv.rows() * kv.cols());
+        if let (Source::Tiles(q_tiles), Source::Tiles(kv_tiles)) =
+            (self.source(OP, "q", q)?, self.source(OP, "kv", kv)?)
+        {
+            let args = AttentionBf16 {
+                q: q_tiles,
+                kv: kv_tiles,
+                query_segments: queries.offsets(),
+                key_segments: keys.offsets(),
+                heads,
+                head_size,
+                scale: 1.0 / (head_size as f32).sqrt(),
+                causal,
+            };
+            let dy = self.slope_tiles(Activation::Identity, None, grad)?;
+            let Source::Tiles(dy) = self.source(OP, "grad", &dy)? else {
+                return Err(Error::ForeignHandle { op: OP, what: "grad" });
+            };
+            let dq = self.produce(q.rows(), width, |dq| {
+                let mut out = AttentionGradients { dq, dkv: dkv.as_mut_slice() };
+                self.kernels.attention_backward_bf16(&self.pool, &args, &dy, &mut out);
+                Ok(())
+            })?;
+            return Ok(vec![dq, Tensor::from_storage(kv.rows(), kv.cols(), Arc::new(dkv))]);
+        }
         let kv_numbers = &*self.numbers(OP, "kv", kv)?;
         let args = AttentionF32 {
             q: &self.numbers(OP, "q", q)?,
@@ -286,7 +310,6 @@ impl CpuBackend {
             key_mask: None,
         };
         let dy = self.numbers(OP, "grad", grad)?;
-        let mut dkv = self.buffers.take(kv.rows() * kv.cols());
         let dq = self.produce(q.rows(), width, |dq| {
             let mut out = AttentionGradients { dq, dkv: dkv.as_mut_slice() };
             self.kernels.attention_backward_f32(&self.pool, &args, &dy, &mut out);

@@ -6,7 +6,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Free memory beyond this is given back to the system.
+/// Free memory beyond this is given back to the system, unless the backend trains.
 const MAX_FREE_BYTES: usize = 256 << 20;
 
 /// Free buffers by capacity. In the steady state nothing is allocated.
@@ -16,14 +16,33 @@ pub(super) struct Buffers(Mutex<Free>);
 #[derive(Default)]
 struct Free {
     by_capacity: BTreeMap<usize, Vec<Aligned<f32>>>,
+    /// Free, in use, and the most that ever was in use at once.
     bytes: usize,
+    used: usize,
+    peak: usize,
+    keep_peak: bool,
 }
 
 impl Buffers {
     /// A buffer of `len` numbers of unspecified value.
     pub(super) fn take(self: &Arc<Self>, len: usize) -> Buffer {
-        let numbers = self.lock().take(len).unwrap_or_else(|| Aligned::zeros(len));
+        // Sizes of four bits: batches of about the same length share their buffers.
+        let step = (len / 8 + 1).next_power_of_two() / 2;
+        let capacity = len.next_multiple_of(step.max(1));
+        let found = {
+            let mut free = self.lock();
+            let found = free.take(len);
+            let capacity = found.as_ref().map_or(capacity, |numbers| numbers.len());
+            free.count_used(capacity * size_of::<f32>());
+            found
+        };
+        let numbers = found.unwrap_or_else(|| Aligned::zeros(capacity));
         Buffer { numbers, len, home: Arc::clone(self) }
+    }
+
+    /// Keeps as much free memory as was ever in use: a training step takes what the last one left.
+    pub(super) fn keep_peak(&self) {
+        self.lock().keep_peak = true;
     }
 
     /// Tiles of unspecified contents, for `rows` rows of `cols` `bf16` values.
@@ -48,9 +67,24 @@ impl Free {
         Some(numbers)
     }
 
+    fn count_used(&mut self, bytes: usize) {
+        self.used += bytes;
+        self.peak = self.peak.max(self.used);
+        // What is free and of no use now is not to make the whole much larger than it had to be.
+        while self.keep_peak && self.used + self.bytes > self.peak + MAX_FREE_BYTES {
+            let Some(mut entry) = self.by_capacity.first_entry() else { break };
+            match entry.get_mut().pop() {
+                Some(numbers) => self.bytes -= size_of_val(&*numbers),
+                None => drop(entry.remove()),
+            }
+        }
+    }
+
     fn give_back(&mut self, numbers: Aligned<f32>) {
-        let bytes = numbers.len() * size_of::<f32>();
-        if bytes > 0 && self.bytes + bytes <= MAX_FREE_BYTES {
+        let bytes = size_of_val(&*numbers);
+        self.used -= bytes;
+        let limit = if self.keep_peak { self.peak.max(MAX_FREE_BYTES) } else { MAX_FREE_BYTES };
+        if bytes > 0 && self.bytes + bytes <= limit {
             self.bytes += bytes;
             self.by_capacity.entry(numbers.len()).or_default().push(numbers);
         }
@@ -145,5 +179,23 @@ mod tests {
         let again = buffers.take(900);
         assert_eq!(again.as_slice().as_ptr(), address);
         assert_eq!(again.as_slice().len(), 900);
+    }
+
+    #[test]
+    fn training_keeps_what_it_needed_at_once() {
+        let quarter = MAX_FREE_BYTES / 4 / size_of::<f32>();
+        for keep in [false, true] {
+            let buffers = Arc::<Buffers>::default();
+            if keep {
+                buffers.keep_peak();
+            }
+            let used: Vec<Buffer> = (0..6).map(|_| buffers.take(quarter)).collect();
+            drop(used);
+            let expected = if keep { 6 } else { 4 };
+            assert_eq!(buffers.lock().bytes, expected * quarter * size_of::<f32>());
+            // Buffers of another size push the unused ones out.
+            let _other = buffers.take(quarter / 4);
+            assert!(buffers.lock().bytes <= 6 * quarter * size_of::<f32>());
+        }
     }
 }

@@ -106,6 +106,11 @@ impl CpuBackend {
         self.pool.threads()
     }
 
+    fn preparation(&self) -> Preparation<'_> {
+        let Self { kernels, pool, buffers, precision } = self;
+        Preparation { kernels, pool, buffers, precision: *precision }
+    }
+
     fn numbers<'t>(
         &self,
         op: &'static str,
@@ -117,7 +122,7 @@ impl CpuBackend {
         }
         let tiles = tensor.storage::<TileBuffer>().ok_or(Error::ForeignHandle { op, what })?;
         let mut numbers = self.buffers.take(tensor.rows() * tensor.cols());
-        self.kernels.unpack_tiles(&tiles.tiles(), numbers.as_mut_slice());
+        self.kernels.unpack_tiles(&self.pool, &tiles.tiles(), numbers.as_mut_slice());
         Ok(Numbers::Unpacked(numbers))
     }
 
@@ -399,8 +404,7 @@ impl Backend for CpuBackend {
     }
 
     fn weight(&self, kind: WeightKind, source: Arc<dyn RowSource>) -> Result<Weight> {
-        let (isa, pool, precision) = (self.kernels.isa(), &self.pool, self.precision);
-        Preparation { isa, pool, precision }.weight(kind, source)
+        self.preparation().weight(kind, source)
     }
 
     fn read(&self, tensor: &Tensor) -> Result<Vec<f32>> {

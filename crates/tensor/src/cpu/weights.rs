@@ -1,8 +1,10 @@
 //! How the CPU keeps a weight: matrices packed, vectors copied, tables read by row.
 
+use super::buffers::{Buffer, Buffers};
 use crate::{Error, Format, Packed, Precision, Result, RowSource, Storage, Weight, WeightKind};
-use altclip_kernels::{Isa, Kernels, PackedBf16, PackedF32, PackedI8, Pool};
+use altclip_kernels::{Kernels, PackedBf16, PackedF32, PackedI8, Pool, WeightBytes};
 use std::any::Any;
+use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
 
 /// Tables of at most this many numbers are copied; larger ones stay where they are and are read by
@@ -51,19 +53,27 @@ impl Matrix {
     ///
     /// # Errors
     /// [`Error::NotTrainable`] in 8 bits.
-    pub(super) fn transposed(&self, kernels: &Kernels, pool: &Pool) -> Result<&Form> {
-        let precision = Precision::Int8;
-        Ok(match &self.packed {
-            Form::F32(packed) => {
-                self.transposed.get_or_init(|| Form::F32(kernels.transposed_f32(pool, packed)))
-            }
-            Form::Reduced(Packed::Bf16(packed)) => self
-                .transposed
-                .get_or_init(|| Form::Reduced(Packed::Bf16(kernels.transposed_bf16(pool, packed)))),
+    pub(super) fn transposed(&self, preparation: Preparation<'_>) -> Result<&Form> {
+        let Preparation { kernels, pool, .. } = preparation;
+        let [n, k] = self.shape();
+        let form = match &self.packed {
+            Form::F32(packed) => self.transposed.get_or_init(|| {
+                always(preparation.f32(k, n, |out| {
+                    kernels.transpose_packed_f32(pool, packed, out);
+                    Ok(())
+                }))
+            }),
+            Form::Reduced(Packed::Bf16(packed)) => self.transposed.get_or_init(|| {
+                always(preparation.bf16(k, n, |out| {
+                    kernels.transpose_packed_bf16(pool, packed, out);
+                    Ok(())
+                }))
+            }),
             Form::Reduced(Packed::Int8(_)) => {
-                return Err(Error::NotTrainable { op: "linear", precision });
+                return Err(Error::NotTrainable { op: "linear", precision: Precision::Int8 });
             }
-        })
+        };
+        Ok(form)
     }
 
     /// Its logical shape `[N, K]`.
@@ -77,9 +87,11 @@ impl Matrix {
 }
 
 /// What decides how weights are prepared.
+#[derive(Clone, Copy)]
 pub(super) struct Preparation<'a> {
-    pub(super) isa: Isa,
+    pub(super) kernels: &'static Kernels,
     pub(super) pool: &'a Pool,
+    pub(super) buffers: &'a Arc<Buffers>,
     pub(super) precision: Precision,
 }
 
@@ -97,6 +109,32 @@ impl Preparation<'_> {
         Ok(Weight::from_storage(rows, cols, storage))
     }
 
+    /// The form of a matrix `[n, k]` whose panels `write` writes.
+    pub(super) fn f32<E>(
+        &self,
+        n: usize,
+        k: usize,
+        write: impl FnOnce(&mut [f32]) -> std::result::Result<(), E>,
+    ) -> std::result::Result<Form, E> {
+        let mut panels = self.buffers.take(PackedF32::len_of(n, k));
+        write(panels.as_mut_slice())?;
+        let panels: Arc<Buffer> = Arc::new(panels);
+        Ok(Form::F32(PackedF32::from_panels(self.kernels.isa(), n, k, panels)))
+    }
+
+    /// The same in `bf16`.
+    pub(super) fn bf16<E>(
+        &self,
+        n: usize,
+        k: usize,
+        write: impl FnOnce(&mut [u8]) -> std::result::Result<(), E>,
+    ) -> std::result::Result<Form, E> {
+        let mut panels = self.buffers.take(PackedBf16::bytes_of(n, k) / 4);
+        write(panels.as_bytes_mut())?;
+        let packed = PackedBf16::from_bytes(n, k, WeightBytes::Shared(Arc::new(panels)));
+        Ok(Form::Reduced(Packed::Bf16(packed.expect("as many bytes as asked for; this is a bug"))))
+    }
+
     fn matrix(&self, kind: WeightKind, source: &dyn RowSource) -> Result<Matrix> {
         let [n, k] = source.shape();
         if let Some(packed) = source.packed().map_err(Error::Source)? {
@@ -109,7 +147,12 @@ impl Preparation<'_> {
             (Precision::Bf16 | Precision::Int8, _) => Format::BF16,
         };
         let form = match source.format().unwrap_or(own) {
-            Format::F32 => PackedF32::with_rows(self.pool, self.isa, n, k, &fill).map(Form::F32),
+            Format::F32 => {
+                self.f32(n, k, |out| self.kernels.pack_rows_f32(self.pool, n, k, &fill, out))
+            }
+            Format::Bf16 { mean: None } => {
+                self.bf16(n, k, |out| self.kernels.pack_rows_bf16(self.pool, n, k, &fill, out))
+            }
             Format::Bf16 { mean } => PackedBf16::with_rows(self.pool, n, k, mean.as_deref(), &fill)
                 .map(|packed| Form::Reduced(Packed::Bf16(packed))),
             Format::Int8 { smoothing, mean } => {
@@ -118,6 +161,13 @@ impl Preparation<'_> {
             }
         };
         form.map(Matrix::from).map_err(Error::Source)
+    }
+}
+
+pub(super) fn always<T>(result: std::result::Result<T, Infallible>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(never) => match never {},
     }
 }
 

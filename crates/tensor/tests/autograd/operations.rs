@@ -255,22 +255,21 @@ fn threads_and_instruction_sets_do_not_show() {
         let (out, grads) = case.run(backend);
         out.into_iter().chain(grads.concat()).map(f32::to_bits).collect::<Vec<_>>()
     };
+    let levels: Vec<_> = Isa::available().into_iter().filter_map(Kernels::for_isa).collect();
+    // In f32 one backend is like any other; in bf16 each level has its own bits, whatever the threads.
+    let mut alike = vec![CpuBackend::new(1), CpuBackend::new(2), CpuBackend::new(3)];
+    alike.extend(levels.iter().map(|kernels| CpuBackend::with_kernels(2, kernels)));
+    let mut groups = vec![alike];
+    groups.extend(levels.iter().map(|kernels| {
+        let backend = |threads| CpuBackend::with_kernels(threads, kernels);
+        [1, 2, 3].map(|threads| backend(threads).with_precision(Precision::Bf16)).into()
+    }));
     for case in products().into_iter().chain(others()) {
-        let expected = bits(&case, &CpuBackend::new(1));
-        for threads in [2, 3] {
-            assert!(bits(&case, &CpuBackend::new(threads)) == expected, "{}", case.name);
-        }
-        for kernels in Isa::available().into_iter().filter_map(Kernels::for_isa) {
-            let backend = CpuBackend::with_kernels(2, kernels);
-            assert!(bits(&case, &backend) == expected, "{} {}", case.name, kernels.isa());
-            // In bf16 each level has its own bits, whatever the threads.
-            let reduced = |threads| {
-                let backend = CpuBackend::with_kernels(threads, kernels);
-                bits(&case, &backend.with_precision(Precision::Bf16))
-            };
-            let expected = reduced(1);
-            for threads in [2, 3] {
-                assert!(reduced(threads) == expected, "{} {} bf16", case.name, kernels.isa());
+        for group in &groups {
+            let expected = bits(&case, &group[0]);
+            for backend in &group[1..] {
+                let (isa, threads) = (backend.isa(), backend.threads());
+                assert!(bits(&case, backend) == expected, "{} {isa} {threads}", case.name);
             }
         }
     }

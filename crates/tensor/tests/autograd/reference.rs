@@ -20,6 +20,7 @@ fn activate(activation: Activation, x: f64) -> f64 {
         Activation::Identity => x,
         Activation::Gelu => x * normal_distribution(x),
         Activation::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
+        Activation::Tanh => x.tanh(),
     }
 }
 

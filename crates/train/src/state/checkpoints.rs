@@ -33,6 +33,8 @@ pub enum Resume {
     Newest,
     /// The newest, or none.
     Exact,
+    /// The newest that is whole and not of a later step than this.
+    NotAfter(u64),
 }
 
 /// A checkpoint in memory.
@@ -158,16 +160,24 @@ impl Checkpoints {
         self.doubtful.insert(state.step);
         written.publish()?;
         self.doubtful.remove(&state.step);
-        self.point(LATEST, state.step)?;
+        self.point_at(state)?;
+        self.prune(&[state.best.map(|best| best.step), Some(state.fallback)])
+    }
+
+    /// Brings both pointers to where they belong.
+    fn point_at(&self, state: &RunState) -> Result<(), Error> {
+        if self.pointed(LATEST) != Some(state.step) {
+            self.point(LATEST, state.step)?;
+        }
+        // Asked each time, so that a pointer that a crash left behind comes right.
         let best = state.best.map(|best| best.step);
-        // Asked at each save, so that a pointer that a crash left behind comes right.
         if best != self.pointed(BEST)
             && let Some(best) = best
             && self.steps()?.contains(&best)
         {
             self.point(BEST, best)?;
         }
-        self.prune(best)
+        Ok(())
     }
 
     fn point(&self, name: &str, step: u64) -> Result<(), Error> {
@@ -176,11 +186,11 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Removes all but the newest and the best. Those of doubt are neither counted nor removed.
-    fn prune(&self, best: Option<u64>) -> Result<(), Error> {
+    /// Removes all but the newest and `others`. Those of doubt are neither counted nor removed.
+    fn prune(&self, others: &[Option<u64>]) -> Result<(), Error> {
         let sure = self.steps()?.into_iter().filter(|step| !self.doubtful.contains(step));
         for step in sure.rev().skip(self.keep.last.max(1)) {
-            if Some(step) != best {
+            if !others.contains(&Some(step)) {
                 remove_all(&*self.vfs, &self.dir(step))?;
             }
         }
@@ -201,8 +211,10 @@ impl Checkpoints {
     /// With [`Resume::Exact`] [`Error::Damaged`] or [`Error::Gone`] for the newest; otherwise the
     /// fault of the newest when no older one is whole either. [`Error::Disk`].
     pub fn load(&mut self, resume: Resume) -> Result<Option<Loaded>, Error> {
-        let steps = self.steps()?;
-        let Some(newest) = self.newest()? else { return Ok(None) };
+        let limit = if let Resume::NotAfter(step) = resume { step } else { u64::MAX };
+        let mut steps = self.steps()?;
+        steps.retain(|step| *step <= limit);
+        let Some(newest) = self.newest()?.map(|step| step.min(limit)) else { return Ok(None) };
         let mut faults: Vec<(u64, Error)> = Vec::new();
         if !steps.contains(&newest) {
             faults.push((newest, Error::Gone { step: newest, dir: self.out.join(FOLDER) }));
@@ -215,6 +227,13 @@ impl Checkpoints {
                 Ok((state, tensors)) => {
                     let warnings = faults.iter().map(|fault| passed_over(fault, step)).collect();
                     self.last_good = Some(step);
+                    if faults.is_empty() && limit == u64::MAX {
+                        // A run that was killed between its last checkpoint and the pointer has nothing
+                        // more to save. The folders say the same, so a failure does no harm.
+                        let checkpoints = self.out.join(FOLDER);
+                        let synced = self.vfs.sync_dir(&checkpoints);
+                        let _ = synced.map(|()| self.point_at(&state));
+                    }
                     return Ok(Some(Loaded { state, tensors, warnings }));
                 }
                 Err(error) if error.is_out_of_memory() => return Err(error),
@@ -255,6 +274,16 @@ impl Checkpoints {
             other => Error::Damaged { step, dir: self.dir(step), what: other.report().sentence() },
         }
     }
+}
+
+/// The counters of the checkpoint that `LATEST` names, without its tensors and unchecked: enough to refuse
+/// another run before anything in the folder `out` is touched. `None` where there is none that can be
+/// read; [`Checkpoints::load`] says why.
+pub fn peek(vfs: &dyn Vfs, out: &Path) -> Option<RunState> {
+    let text = read(vfs, &out.join(LATEST), MAX_POINTER_BYTES).ok()?;
+    let name = std::str::from_utf8(&text).ok()?.trim_end().strip_prefix(FOLDER)?;
+    let step = folder::step_of(name.strip_prefix('/')?)?;
+    folder::counters(vfs, &out.join(FOLDER).join(folder::name(step)))
 }
 
 /// The warning for a checkpoint that was not used. What is lost comes first: a long path is cut.

@@ -86,6 +86,11 @@ pub(super) fn load(
     Ok((state, tensors))
 }
 
+/// The counters alone, without a look at the hashes.
+pub(super) fn counters(vfs: &dyn Vfs, dir: &Path) -> Option<RunState> {
+    serde_json::from_slice(&read(vfs, &dir.join(STATE), MAX_STATE_BYTES).ok()?).ok()
+}
+
 /// The two hashes, only in the form in which they are written.
 fn checksums(text: &[u8]) -> Option<(Digest, Digest)> {
     let text = std::str::from_utf8(text).ok()?;

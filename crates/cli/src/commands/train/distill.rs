@@ -5,12 +5,12 @@ use super::session::{Defaults, Session, resolved, threads};
 use crate::args::train::{Distill as Args, LrSchedule};
 use crate::failure::{Failure, Reporter};
 use crate::model;
+use altclip::cache::FeatureCache;
 use altclip::checkpoint::Checkpoint;
 use altclip::models::Opened;
 use altclip_data::{Dataset, ParallelOptions, ParallelTexts};
 use altclip_report::{Code, Report, quote};
 use altclip_tensor::CpuBackend;
-use altclip_train::cache::FeatureCache;
 use altclip_train::distill::{Distill, Teacher};
 use altclip_train::samples::{self, Ids};
 use altclip_train::start::Start;
@@ -60,10 +60,7 @@ pub(crate) fn run(args: &Args, reporter: Reporter) -> Result<(), Failure> {
     let init = CpuBackend::new(threads(&full.run));
     let mut start = Start::of_student(&student_dir, &teacher_dir, full.run.seed, init.kernels().1)?;
     let opened = opened(&teacher_dir)?;
-    let width = match opened.config().text {
-        altclip::models::config::Text::Clip(text) => text.blocks.hidden_size,
-        altclip::models::config::Text::AltClip(text) => text.project_dim,
-    };
+    let width = opened.config().text.width();
     let made_of = format!("{} {fingerprint} {}", weights_of(&teacher_dir)?, teacher_ids.max_length);
     let cache = FeatureCache::open(&session.file("cache/teacher.rows"), &made_of, width)?;
     let teacher = Teacher::new(opened.config(), &opened.files(), session.threads(), Some(cache))?;

@@ -126,6 +126,7 @@ fn is_last(name: &str, k: usize, model: &Model) -> bool {
         Text::AltClip(text) => {
             layers("text_model.roberta.encoder.layer.", text.bert.blocks.num_hidden_layers)
         }
+        Text::Bert(text) => layers("text_model.encoder.layer.", text.bert.blocks.num_hidden_layers),
         Text::Clip(text) => layers("text_model.encoder.layers.", text.blocks.num_hidden_layers),
     };
     let vision = model

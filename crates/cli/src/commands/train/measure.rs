@@ -210,7 +210,8 @@ impl Labels {
             // A sample that could not be read ended the encoding already.
             labels.extend(self.data.get(number).map(|sample| sample.class));
         }
-        let classifier = self.classifier(texts, width);
+        let texts = Rows::new("text embeddings", texts, width)?;
+        let classifier = altclip_eval::classifier(&texts, self.classes)?;
         let mut found = Classification::new(self.classes)?;
         for (image, label) in images.chunks_exact(width.max(1)).zip(labels) {
             let dot = |class: &[f32]| image.iter().zip(class).map(|(a, b)| a * b).sum::<f32>();
@@ -224,20 +225,5 @@ impl Labels {
             ("mean_per_class_recall".to_owned(), report.mean_per_class_recall),
         ];
         Ok(figures.into_iter().chain(acc5).collect())
-    }
-
-    /// The normalised mean of each label's captions, `[classes, E]`.
-    fn classifier(&self, texts: &[f32], width: usize) -> Vec<f32> {
-        let captions = self.texts.len() / self.classes.max(1);
-        let mut classifier = Vec::with_capacity(self.classes * width);
-        for rows in texts.chunks_exact((captions * width).max(1)) {
-            let mut sum = vec![0.0; width];
-            for row in rows.chunks_exact(width) {
-                sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
-            }
-            let norm = sum.iter().map(|value| value * value).sum::<f32>().sqrt();
-            classifier.extend(sum.iter().map(|value| value / norm));
-        }
-        classifier
     }
 }

@@ -2,7 +2,7 @@
 
 use super::contrastive::{ids, pictures, without_prefix};
 use super::measure::Measure;
-use crate::args::train::{LrSchedule, Optimizer as OptimizerName, Run, TrainPrecision};
+use crate::args::train::{LrSchedule, Optimizer as OptimizerName, ResumeFrom, Run, TrainPrecision};
 use crate::failure::{Failure, Reporter, cannot_write};
 use crate::output::Out;
 use altclip::tensor::{CpuBackend, Precision};
@@ -20,7 +20,7 @@ use altclip_train::run::{Parts, RunOptions, Scores, Summary, run};
 use altclip_train::samples::Ids;
 use altclip_train::schedule::{Schedule, Shape};
 use altclip_train::start::Start;
-use altclip_train::state::{Checkpoints, Keep};
+use altclip_train::state::{Checkpoints, Keep, Resume, peek};
 use altclip_train::stop::{Stop, StopReason};
 use altclip_train::task::{Engine, Task};
 use altclip_train::tensorboard::EventFile;
@@ -75,6 +75,9 @@ pub(crate) struct Session {
     config: Vec<(String, String)>,
     reporter: Reporter,
     fixed: BTreeMap<String, String>,
+    /// From the first moment on a signal is a wish to stop with everything saved.
+    stop: Stop,
+    _lock: Lock,
     /// The folder of the pictures that are trained on.
     pub(crate) images: Option<PathBuf>,
 }
@@ -90,7 +93,7 @@ impl Session {
         reporter: Reporter,
     ) -> Result<Self, Failure> {
         let has_run = run.out.join("checkpoints").is_dir() || run.out.join("config.json").is_file();
-        if has_run && !run.resume {
+        if has_run && run.resume.is_none() {
             return Err(Failure::one(
                 Report::new(Code::E1003, "usage", "the folder holds a run or a model already")
                     .place(format!("--out {}", quote(&run.out.to_string_lossy())))
@@ -109,10 +112,6 @@ impl Session {
                 .help("please report this line"),
             )
         })?;
-        let text = format!("# altclip train {kind} --config THIS_FILE\n{toml}");
-        std::fs::create_dir_all(&run.out).map_err(|error| write_fault(&run.out, &error))?;
-        let path = run.out.join("config.toml");
-        std::fs::write(&path, &text).map_err(|error| write_fault(&path, &error))?;
         // What the bits of a run depend on; where it is saved and how it is watched is free.
         const FREE: [&str; 14] = [
             "out",
@@ -139,10 +138,24 @@ impl Session {
             .collect();
         fixed.insert("kind".into(), kind.into());
         fixed.insert("data".into(), data);
+        std::fs::create_dir_all(&run.out).map_err(|error| write_fault(&run.out, &error))?;
+        let holder = format!("process {}", std::process::id());
+        let lock = Lock::acquire(&run.out.join("LOCK"), &holder)?;
+        let stop = Stop::on_signals().map_err(|error| write_fault(&run.out, &error))?;
+        // A run that must not go on leaves settings, caches and logs as they are.
+        let goes_on = run.resume.and_then(|_| peek(&RealFs, &run.out));
+        if let Some(state) = &goes_on {
+            state.require(&fixed)?;
+        }
+        let path = run.out.join("config.toml");
+        if goes_on.is_none() || !path.exists() {
+            let text = format!("# altclip train {kind} --config THIS_FILE\n{toml}");
+            std::fs::write(&path, &text).map_err(|error| write_fault(&path, &error))?;
+        }
         if !run.json {
             reporter.say(toml.trim_end());
         }
-        Ok(Self { run, kind, config, reporter, fixed, images: None })
+        Ok(Self { run, kind, config, reporter, fixed, stop, _lock: lock, images: None })
     }
 
     /// Number of threads.
@@ -284,11 +297,8 @@ impl Session {
     ) -> Result<(), Failure> {
         let options = self.options()?;
         let vfs: Arc<dyn Vfs> = Arc::new(RealFs);
-        let holder = format!("process {}", std::process::id());
-        let _lock = Lock::acquire(&self.file("LOCK"), &holder)?;
         let keep = Keep { last: usize::from(self.run.keep) };
         let mut checkpoints = Checkpoints::open(vfs.clone(), &self.run.out, keep)?;
-        let stop = Stop::on_signals().map_err(|error| write_fault(&self.run.out, &error))?;
         let model = start.model;
         let backend = CpuBackend::new(self.threads());
         let mut evaluate = |parameters: &altclip_train::parameters::Parameters| match &mut measure {
@@ -309,10 +319,13 @@ impl Session {
                 vfs: vfs.clone(),
                 out: &self.run.out,
                 observer: &mut |event: &Event<'_>| watch.tell(event),
-                stop: &stop,
+                stop: &self.stop,
                 pool,
             },
-            self.run.resume,
+            self.run.resume.map(|which| match which {
+                ResumeFrom::Newest => Resume::Newest,
+                ResumeFrom::Exact => Resume::Exact,
+            }),
         );
         watch.end(&result);
         let summary = result?;

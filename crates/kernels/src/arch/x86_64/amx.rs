@@ -38,6 +38,7 @@ pub(crate) static KERNELS: Kernels = Kernels {
         k_steps: 16,
         peak_bf16: Some((peak_bf16, 4 * 16 * 16 * 64)),
         peak_i8: Some((peak_i8, 4 * 16 * 16 * 128)),
+        pack_weight_row: super::avx512::TABLE.reduced.pack_weight_row,
         ..with_bf16::TABLE.reduced
     },
     ..with_bf16::TABLE

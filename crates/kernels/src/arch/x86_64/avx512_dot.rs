@@ -23,6 +23,7 @@ pub(crate) static BF16: Kernels = Kernels {
     reduced: Table {
         block_bf16,
         block_i8,
+        pack_weight_row: avx512::TABLE.reduced.pack_weight_row,
         peak_bf16: Some((peak_bf16, 16 * 64)),
         peak_i8: Some((peak_i8, 16 * 128)),
         ..with_bf16::TABLE.reduced

@@ -1,7 +1,7 @@
-//! `altclip eval retrieval`: recall from files of embeddings, as a table, JSON and a page.
+//! `altclip eval retrieval` from files of embeddings, as a table, JSON and a page.
 
-use super::eval_page;
-use crate::args::{Eval, EvalRetrieval, EvalTask};
+use super::page;
+use crate::args::EvalRetrieval;
 use crate::failure::Failure;
 use crate::files;
 use crate::inputs::{self, Input};
@@ -17,42 +17,43 @@ use std::path::Path;
 /// Longest name of a language.
 const MAX_LANGUAGE_BYTES: usize = 40;
 
-pub(crate) fn run(args: &Eval) -> Result<(), Failure> {
-    match &args.task {
-        EvalTask::Retrieval(args) => run_retrieval(args),
-    }
-}
+/// The files of embeddings and of the index.
+pub(super) type Files<'a> = (&'a Path, &'a Path, &'a Path);
 
-fn run_retrieval(args: &EvalRetrieval) -> Result<(), Failure> {
-    if let Some(dir) = args.out.as_ref().filter(|dir| dir.symlink_metadata().is_ok()) {
-        return Err(files::exists(dir));
-    }
-    let (images, image_width) = npy::read(&args.image_embeddings)?.into_matrix()?;
-    let (texts, text_width) = npy::read(&args.text_embeddings)?.into_matrix()?;
+pub(super) fn run(
+    args: &EvalRetrieval,
+    (image_embeddings, text_embeddings, text_image_index): Files<'_>,
+) -> Result<(), Failure> {
+    let (images, image_width) = npy::read(image_embeddings)?.into_matrix()?;
+    let (texts, text_width) = npy::read(text_embeddings)?.into_matrix()?;
     let images = Rows::new("image embeddings", &images, image_width)?;
     let texts = Rows::new("text embeddings", &texts, text_width)?;
-    let index = index(&args.text_image_index, images.len())?;
+    let index = index(text_image_index, images.len())?;
     let pairs = Pairs::new(images, texts, &index)?;
-    let threads = args.threads.map_or_else(|| altclip::LoadOptions::default().threads, usize::from);
-    let scorer = Scorer::new(threads);
-    let options = RetrievalOptions {
-        bootstrap: Bootstrap { resamples: args.bootstrap as usize, seed: args.seed },
-        worst: args.worst as usize,
-    };
+    let scorer = Scorer::new(super::threads(&args.eval.run));
+    let options = options(args);
     let report = match &args.languages {
         Some(file) => retrieval_by_language(&scorer, &pairs, &languages(file)?, &options)?,
         None => retrieval(&scorer, &pairs, &options),
     };
-    if let Some(dir) = &args.out {
+    if let Some(dir) = &args.eval.out {
         write(dir, &report)?;
     }
     let mut out = Out::new();
-    if args.json {
+    if args.eval.json {
         out.json(&report)?;
     } else {
         print(&mut out, &report)?;
     }
     out.flush()
+}
+
+/// What is counted beside recall.
+pub(super) fn options(args: &EvalRetrieval) -> RetrievalOptions {
+    RetrievalOptions {
+        bootstrap: Bootstrap { resamples: args.bootstrap as usize, seed: args.seed },
+        worst: args.worst as usize,
+    }
 }
 
 /// Writes the figures as JSON and as a page into a new folder.
@@ -62,7 +63,7 @@ fn write(dir: &Path, report: &RetrievalReport) -> Result<(), Failure> {
         serde_json::to_writer_pretty(&mut out, report)?;
         writeln!(out)
     })?;
-    let page = eval_page::retrieval(report);
+    let page = page::retrieval(report);
     files::write_file(&dir.join("report.html"), false, |out| out.write_all(page.html().as_bytes()))
 }
 
@@ -101,12 +102,15 @@ fn languages(path: &Path) -> Result<Vec<String>, Failure> {
     inputs::text_file(path)?.into_iter().enumerate().map(name).collect()
 }
 
-/// Recall in percent, with the ends of its interval, a line for each direction and language.
-fn print(out: &mut Out, report: &RetrievalReport) -> Result<(), Failure> {
+/// Recall in percent, with the ends of its interval, a line for each direction and part.
+pub(super) fn print_parts(
+    out: &mut Out,
+    parts: &[(String, &RetrievalReport)],
+) -> Result<(), Failure> {
     let mut rows = vec![["".to_owned(), "R@1".into(), "R@5".into(), "R@10".into()]];
-    add(&mut rows, "", report);
-    for (language, part) in &report.languages {
-        add(&mut rows, &format!("{language} "), part);
+    for (name, report) in parts {
+        let name = if name.is_empty() { String::new() } else { format!("{name} ") };
+        add(&mut rows, &name, report);
     }
     let widths: [usize; 1 + K.len()] = std::array::from_fn(|column| {
         rows.iter().map(|row| columns(&row[column])).max().unwrap_or(0)
@@ -116,6 +120,14 @@ fn print(out: &mut Out, report: &RetrievalReport) -> Result<(), Failure> {
             row.iter().zip(widths).map(|(cell, width)| pad(cell, width)).collect();
         out.line(cells.join("  ").trim_end())?;
     }
+    Ok(())
+}
+
+/// The same of a report and its languages, and what it was counted of.
+pub(super) fn print(out: &mut Out, report: &RetrievalReport) -> Result<(), Failure> {
+    let languages = report.languages.iter().map(|(language, part)| (language.clone(), part));
+    let parts: Vec<_> = std::iter::once((String::new(), report)).chain(languages).collect();
+    print_parts(out, &parts)?;
     let RetrievalReport { images, texts, images_without_caption, ties, .. } = report;
     out.line(format!(
         "{images} images, {texts} texts; median rank {} and {}",

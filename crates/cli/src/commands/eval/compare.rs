@@ -1,0 +1,108 @@
+//! `altclip eval compare`: the figures of two runs beside each other, and whether they are told apart.
+
+use crate::args::EvalCompare;
+use crate::failure::Failure;
+use crate::output::{Out, columns, pad};
+use altclip_eval::Record;
+use altclip_report::{Code, Report, quote};
+use serde_json::json;
+use std::path::Path;
+
+pub(super) fn run(args: &EvalCompare) -> Result<(), Failure> {
+    let (before, after) = (read(&args.before)?, read(&args.after)?);
+    let mut out = Out::new();
+    let mut lines = vec![["", "A", "B", "B - A", ""].map(str::to_owned)];
+    for a in &before {
+        let same =
+            |b: &&Record| b.dataset == a.dataset && b.language == a.language && b.task == a.task;
+        let Some(b) = after.iter().find(same) else { continue };
+        for name in a.metrics.keys() {
+            let (Some(old), Some(new)) = (a.metric(name), b.metric(name)) else { continue };
+            let apart =
+                interval(a, name).zip(interval(b, name)).map(|(a, b)| a[1] < b[0] || b[1] < a[0]);
+            if args.json {
+                out.json(&json!({
+                    "dataset": a.dataset, "language": a.language, "task": a.task, "metric": name,
+                    "a": old, "b": new, "difference": new - old, "intervals_apart": apart,
+                }))?;
+                continue;
+            }
+            let mark = if apart == Some(true) { "intervals apart" } else { "" };
+            lines.push([
+                format!("{} {} {name}", a.dataset, a.language),
+                format!("{:.2}", 100.0 * old),
+                format!("{:.2}", 100.0 * new),
+                format!("{:+.2}", 100.0 * (new - old)),
+                mark.to_owned(),
+            ]);
+        }
+    }
+    if !args.json {
+        if lines.len() == 1 {
+            return Err(Failure::one(
+                Report::new(Code::E5021, "eval", "the two runs have no result in common")
+                    .place(format!("{} and {}", shown(&args.before), shown(&args.after)))
+                    .expected("the same dataset, language and task in both")
+                    .help("evaluate both models on the same data"),
+            ));
+        }
+        let widths: [usize; 5] = std::array::from_fn(|column| {
+            lines.iter().map(|line| columns(&line[column])).max().unwrap_or(0)
+        });
+        for line in &lines {
+            let cells: Vec<String> =
+                line.iter().zip(widths).map(|(c, width)| pad(c, width)).collect();
+            out.line(cells.join("  ").trim_end())?;
+        }
+    }
+    out.flush()
+}
+
+/// The 95 % interval of a figure, if it was found.
+fn interval(record: &Record, name: &str) -> Option<[f64; 2]> {
+    let of_figure = record.more.get("intervals").and_then(|all| all.get(name));
+    let of_acc1 = record.more.get("acc1_interval").filter(|_| name == "acc1");
+    let ends = of_figure.or(of_acc1)?.as_array()?;
+    Some([ends.first()?.as_f64()?, ends.get(1)?.as_f64()?])
+}
+
+fn shown(path: &Path) -> String {
+    quote(&path.to_string_lossy())
+}
+
+/// The records of a JSON file, one object or one a line, or of all such files of a folder.
+fn read(path: &Path) -> Result<Vec<Record>, Failure> {
+    let wrong = |path: &Path, what: String| {
+        Failure::one(
+            Report::new(Code::E5021, "eval", "this is no result of an evaluation")
+                .place(shown(path))
+                .got(what)
+                .expected("an object with dataset, model, pretrained, task, metrics and language")
+                .help("name a file that eval wrote with --out, or what --json printed"),
+        )
+    };
+    let mut files = Vec::new();
+    if path.is_dir() {
+        let entries = std::fs::read_dir(path).map_err(|error| wrong(path, error.to_string()))?;
+        files.extend(entries.flatten().map(|entry| entry.path()));
+        files.retain(|file| file.extension().is_some_and(|ending| ending == "json"));
+        files.sort();
+    } else {
+        files.push(path.to_owned());
+    }
+    let mut records = Vec::new();
+    for file in &files {
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            Failure::one(
+                Report::new(Code::E4201, "input", format!("the result cannot be read: {error}"))
+                    .place(shown(file))
+                    .expected("a JSON file")
+                    .help("check the path"),
+            )
+        })?;
+        for record in serde_json::Deserializer::from_str(&text).into_iter() {
+            records.push(record.map_err(|error| wrong(file, error.to_string()))?);
+        }
+    }
+    if records.is_empty() { Err(wrong(path, "nothing".into())) } else { Ok(records) }
+}

@@ -1,0 +1,116 @@
+//! `altclip eval zeroshot`: pictures take the class whose prompts are nearest.
+
+use super::embedder::Embedder;
+use super::results::Context;
+use super::{embed, labelled, page, prompts, threads};
+use crate::args::EvalZeroshot;
+use crate::failure::{Failure, Reporter};
+use crate::model;
+use crate::output::Out;
+use altclip::Templates;
+use altclip_eval::{Classification, Rows, Scorer, classifier, wilson, zeroshot};
+use serde_json::{Map, Value, json};
+
+/// Up to so many classes the whole confusion matrix is in the result.
+const MATRIX: usize = 100;
+/// Pairs of classes that are listed otherwise.
+const LISTED: usize = 100;
+
+pub(super) fn run(args: &EvalZeroshot, reporter: Reporter) -> Result<(), Failure> {
+    let dataset = args.dataset.name();
+    let wanted = |count| prompts::Wanted {
+        name: args.prompts.as_deref(),
+        dataset: &dataset,
+        language: &args.language,
+        count,
+    };
+    // How many classes there must be is known once the folders were listed; shards need the names first.
+    let read = |count| args.classnames.as_ref().map(|path| prompts::read(path, &wanted(count)));
+    let needed = || labelled(&args.dataset, &args.eval.split, None);
+    let (data, names) = match needed() {
+        Ok(data) => {
+            let names = read(Some(data.class_names().len())).transpose()?;
+            (data, names)
+        }
+        Err(failure) => {
+            let Some(names) = read(None).transpose()? else { return Err(failure) };
+            (labelled(&args.dataset, &args.eval.split, Some(names.clone()))?, Some(names))
+        }
+    };
+    let names =
+        names.unwrap_or_else(|| data.class_names().iter().map(ToString::to_string).collect());
+    let templates = match &args.templates {
+        Some(path) => prompts::read(path, &wanted(None))?,
+        None => data.templates().unwrap_or_default().to_vec(),
+    };
+    let model = model::load(&args.eval.run, reporter)?;
+    let mut embedder = Embedder::new(&model, args.eval.run.no_cache, reporter);
+    let scorer = Scorer::new(threads(&args.eval.run));
+    let prompts = Templates::new(templates.clone());
+    let captions: Vec<String> = names.iter().flat_map(|name| prompts.captions(name)).collect();
+    let texts = embedder.texts(&captions)?;
+    let texts = Rows::new("prompt embeddings", &texts, embedder.width())?;
+    let classes = classifier(&texts, names.len())?;
+    let classes = Rows::new("class embeddings", &classes, embedder.width())?;
+    let (images, labels) = embed(&data, &mut embedder, &args.eval, reporter)?;
+    let rows = Rows::new("image embeddings", &images.rows, embedder.width())?;
+    let found = zeroshot(&scorer, &rows, &classes, &labels)?;
+    let context = Context { model: &model, eval: &args.eval, task: "zeroshot_classification" };
+    let more = [("templates".to_owned(), json!(templates.len().max(1)))];
+    show(&context, &found, &names, (&dataset, &args.language), more, &embedder)
+}
+
+/// The figures of a classification on stdout and in files.
+pub(super) fn show(
+    context: &Context<'_>,
+    found: &Classification,
+    names: &[String],
+    (dataset, language): (&str, &str),
+    more: impl IntoIterator<Item = (String, Value)>,
+    embedder: &Embedder<'_>,
+) -> Result<(), Failure> {
+    let report = found.report()?;
+    let interval = wilson(report.acc1, report.samples);
+    let metrics = Map::from_iter([
+        ("acc1".to_owned(), json!(report.acc1)),
+        ("acc5".to_owned(), json!(report.acc5)),
+        ("mean_per_class_recall".to_owned(), json!(report.mean_per_class_recall)),
+    ]);
+    let mut rest = Map::from_iter(more);
+    rest.insert("samples".into(), json!(report.samples));
+    rest.insert("classes".into(), json!(report.classes));
+    rest.insert("classes_without_sample".into(), json!(report.classes_without_sample));
+    rest.insert("acc1_interval".into(), json!(interval));
+    rest.insert("recall_per_class".into(), json!(found.recalls()));
+    rest.insert("classnames".into(), json!(names));
+    if names.len() <= MATRIX {
+        let matrix = found.confusion_matrix();
+        let matrix: Vec<&[u64]> = matrix.chunks(names.len().max(1)).collect();
+        rest.insert("confusion_matrix".into(), json!(matrix));
+    } else {
+        rest.insert("most_confused".into(), json!(confused(found, names)));
+    }
+    let record = context.record(dataset, language, metrics, rest, embedder.work);
+    let mut out = Out::new();
+    let shown = || page::classification(&record, found, names);
+    if !context.hand_out(std::slice::from_ref(&record), shown, &mut out)? {
+        let percent = |share: f64| format!("{:.2}", 100.0 * share);
+        let [low, high] = interval.map(percent);
+        out.line(format!("acc1                   {} ({low}–{high})", percent(report.acc1)))?;
+        if let Some(acc5) = report.acc5 {
+            out.line(format!("acc5                   {}", percent(acc5)))?;
+        }
+        out.line(format!("mean per class recall  {}", percent(report.mean_per_class_recall)))?;
+        out.line(format!("{} pictures, {} classes", report.samples, report.classes))?;
+    }
+    out.flush()
+}
+
+/// What is most often taken for something else.
+fn confused(found: &Classification, names: &[String]) -> Vec<Value> {
+    let mut pairs: Vec<_> = found.confusion().filter(|(class, given, _)| class != given).collect();
+    pairs.sort_by_key(|&(.., samples)| std::cmp::Reverse(samples));
+    pairs.truncate(LISTED);
+    let pair = |(class, given, samples): (usize, usize, u64)| json!({ "class": names.get(class), "given": names.get(given), "samples": samples });
+    pairs.into_iter().map(pair).collect()
+}
