@@ -86,6 +86,17 @@ peers *arguments:
     bench/peers/venv.sh
     build/peers-venv/bin/python bench/peers/run.py --altclip target/release/altclip {{arguments}}
 
+# Search beside numpy and faiss on the same million vectors (an idle machine with 8 GB, ten minutes)
+bench-search rows="1000000" width="768":
+    bench/search/venv.sh
+    mkdir -p build/search
+    cargo run --release --locked -p altclip-search --example scan -- {{rows}} {{width}} build/search
+    build/search-venv/bin/python bench/search/peers.py build/search {{width}}
+
+# How well p_match knows what is there, on the emoji set; `--fit` prints its parameters
+p-match model="build/emoji/nano" *arguments:
+    cargo run --release --locked -p altclip-search --example p_match -- {{model}} build/emoji/set {{arguments}}
+
 # Training here and in PyTorch in turns (an idle machine): `just bench-train --texts FOLDER --stage stage1`
 bench-train *arguments:
     cargo build --release --locked -p altclip-cli

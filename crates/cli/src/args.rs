@@ -2,11 +2,16 @@
 
 pub(crate) mod config_file;
 mod eval;
+mod search;
 pub(crate) mod train;
 
 pub(crate) use eval::{
     Eval, EvalCompare, EvalConsistency, EvalLinearProbe, EvalRetrieval, EvalRun, EvalTask,
     EvalZeroshot,
+};
+pub(crate) use search::{
+    Index, IndexAdd, IndexDuplicates, IndexExport, IndexImport, IndexPath, IndexRead, IndexRemove,
+    IndexTask, IndexUpdate, Search,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -32,7 +37,7 @@ const EXAMPLES: &str = "Examples:
   altclip classify --model BAAI/AltCLIP --label 一只猫 --label 'a dog' cat.jpg
   altclip embed --model BAAI/AltCLIP --image photos/ --json > photos.jsonl
 
-Exit status: 0 done, 2 usage, 3 input refused, 4 model refused, 6 resource, 7 file or network, 70 bug.";
+Exit status: 0 done, 2 usage, 3 input refused, 4 model refused, 5 index refused, 6 resource, 7 file or network, 70 bug.";
 
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum ErrorFormat {
@@ -55,6 +60,11 @@ pub(crate) enum Command {
   altclip similarity --model AltCLIP --text 一只猫 --text 'a cat' --text 'a dog'
   altclip similarity --model AltCLIP --image cat.jpg --text 一只猫 --text 'a dog' --json")]
     Similarity(Similarity),
+    /// An index of pictures: made, kept up to date, checked
+    Index(Box<Index>),
+    /// Finds pictures with words, in any language of the model, or says that nothing matches
+    #[command(after_help = SEARCH_EXAMPLES)]
+    Search(Box<Search>),
     /// Texts to token ids
     #[command(after_help = "Example:
   altclip tokenize --model AltCLIP --json -- 一只猫 'a dog'")]
@@ -116,9 +126,19 @@ const EMBED_EXAMPLES: &str = "Examples:
   altclip embed --model BAAI/AltCLIP --text 一只猫 --text 'a cat' --json
   altclip embed --model BAAI/AltCLIP --image photos/ --max-bad 1% --json > photos.jsonl
   altclip embed --model BAAI/AltCLIP --image photos/ --format npy --out dump
+  altclip embed --model BAAI/AltCLIP --shards 'laion/{00000..00999}.tar' --shard $SLURM_ARRAY_TASK_ID/64 --out dump
 
 A bad input becomes a row with an `error`, the others go on; with more bad inputs than --max-bad
 the exit status is that of the first of them.";
+
+const SEARCH_EXAMPLES: &str = "Examples:
+  altclip search 一只猫 --index pictures.index
+  altclip search '红色 + car - \"traffic light\"' --index pictures.index --json
+  altclip search 'beach AND NOT people' --index pictures.index --since 2024-06 --html found.html --open
+  altclip search --image cat.jpg --index pictures.index --top-k 20
+
++ and - stand alone between words and add or take away; 2*red is a weight; AND, OR, NOT and parentheses
+join probabilities. p_match is the probability that a picture is a true match, where that is known.";
 
 const CLASSIFY_EXAMPLES: &str = "Examples:
   altclip classify --model BAAI/AltCLIP --label 一只猫 --label 'a dog' cat.jpg
@@ -220,9 +240,16 @@ pub(crate) struct Embed {
     /// Rows on stdout, or a folder of .npy files
     #[arg(long, value_enum, default_value_t = Format::Rows)]
     pub(crate) format: Format,
-    /// The folder for --format npy; must not exist yet
+    /// The folder for --format npy, which must not exist yet, or for --shards
     #[arg(long, value_name = "DIR", required_if_eq("format", "npy"))]
     pub(crate) out: Option<PathBuf>,
+    /// Webdataset shards instead: a .tar file, a folder or a range such as data/{0000..0099}.tar. Each
+    /// becomes an array and a table in --out; what is there already is not computed again
+    #[arg(long, value_name = "TAR", requires = "out", conflicts_with_all = ["text", "texts", "image"])]
+    pub(crate) shards: Vec<PathBuf>,
+    /// Only every N-th shard, from number I on: one part of N that run beside each other
+    #[arg(long, value_name = "I/N", requires = "shards", default_value = "0/1")]
+    pub(crate) shard: Part,
     /// JSON Lines
     #[arg(long)]
     pub(crate) json: bool,
@@ -234,6 +261,26 @@ pub(crate) enum Format {
     Rows,
     /// img_emb/, text_emb/, metadata/ and manifest.json, as clip-retrieval lays them out
     Npy,
+}
+
+/// A part of the work: number and count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) number: usize,
+    pub(crate) count: usize,
+}
+
+impl std::str::FromStr for Part {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts =
+            text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+        match parts {
+            Some((number, count)) if number < count => Ok(Self { number, count }),
+            _ => Err(format!("`{text}` is not a part such as 0/8, with numbers from 0 on")),
+        }
+    }
 }
 
 /// A budget of bad inputs.

@@ -51,6 +51,8 @@ fn run(cli: &Cli, given: &clap::ArgMatches, reporter: Reporter) -> Result<(), Fa
         Command::Doctor(args) => commands::doctor::run(args),
         Command::Eval(args) => commands::eval::run(args, reporter),
         Command::Convert(args) => commands::convert::run(args, reporter),
+        Command::Index(args) => commands::index::run(args, reporter),
+        Command::Search(args) => commands::search::run(args, reporter),
         Command::Completions { shell } => commands::completions(*shell),
     }
 }

@@ -23,6 +23,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("altclip", 4),
     ("altclip-eval", 5),
     ("altclip-train", 5),
+    ("altclip-search", 5),
     ("altclip-cli", 6),
     ("altclip-recipe-emoji", 6),
     ("xtask", 7),

@@ -45,6 +45,7 @@ mod paths;
 mod philox;
 mod records;
 pub mod retrieval;
+mod shard_pictures;
 mod shards;
 mod tally;
 mod tar;
@@ -58,6 +59,7 @@ pub use labels::{Labelled, LabelledPictures, LabelsOptions};
 pub use order::{Order, Permutation};
 pub use parallel::{ParallelOptions, ParallelTexts, TextPair};
 pub use philox::philox2x64;
+pub use shard_pictures::{ShardPicture, ShardPictures};
 pub use tally::{MaxBad, Tally, WINDOW};
 
 /// Longest line, caption file or JSON file that is read, in bytes.

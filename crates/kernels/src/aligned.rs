@@ -24,7 +24,7 @@ macro_rules! plain {
         impl Plain for $t {}
     )*};
 }
-plain!(u8, i32, f32, crate::RowScale);
+plain!(u8, u16, i32, u32, u64, f32, crate::RowScale);
 
 /// A fixed-size buffer of plain numbers, 64-byte aligned, zeros at first.
 pub struct Aligned<T: Plain> {

@@ -59,6 +59,16 @@ fn slices() {
             unsafe { (kernels.scale)(&place.put(&a), 0.3, &mut out) };
             out.to_vec()
         });
+        if len > 0 {
+            let x: Vec<u16> =
+                random.values(5 * len).iter().map(|x| (x.to_bits() >> 17) as u16).collect();
+            let q = random.values(5 * len);
+            runner.in_all_places(&format!("scan {len}"), &|kernels, pool, place| {
+                let mut out = place.fill(f32::NAN, 25);
+                kernels.scan_f16(pool, &place.put(&x), len, &place.put(&q), &mut out);
+                out.to_vec()
+            });
+        }
         for activation in ACTIVATIONS {
             runner.in_all_places(&format!("{activation:?} {len}"), &|kernels, pool, place| {
                 let mut out = place.fill(f32::NAN, len);
@@ -66,6 +76,22 @@ fn slices() {
                 out.to_vec()
             });
         }
+    }
+}
+
+#[test]
+fn bits() {
+    let runner = Runner::new();
+    let mut random = Random::new(9);
+    for words in 1..20 {
+        let mut word = || u64::from_le_bytes(std::array::from_fn(|_| random.below(256) as u8));
+        let x: Vec<u64> = (0..3 * words).map(|_| word()).collect();
+        let planes: Vec<u64> = (0..5 * words).map(|_| word()).collect();
+        runner.in_all_places(&format!("bits {words}"), &|kernels, pool, place| {
+            let mut out = place.fill(0u32, 3);
+            kernels.scan_bits(pool, &place.put(&x), words, &place.put(&planes), &mut out);
+            out.iter().map(|&count| count as f32).collect()
+        });
     }
 }
 

@@ -15,7 +15,7 @@ const ISA_VARIABLE: &str = "ALTCLIP_ISA";
 pub enum Isa {
     /// Portable code without assumptions.
     Scalar,
-    /// x86-64 with AVX2 and FMA.
+    /// x86-64 with AVX2, FMA and F16C.
     Avx2,
     /// x86-64 with AVX-512 F, beside AVX2.
     Avx512,
@@ -59,7 +59,11 @@ impl Isa {
         match self {
             Isa::Scalar => true,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Isa::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("f16c")
+            }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => Isa::Avx2.is_available() && is_x86_feature_detected!("avx512f"),
             #[cfg(target_arch = "x86_64")]
@@ -95,6 +99,12 @@ impl Isa {
             Isa::Neon => "neon",
             Isa::NeonMatrix => "neonmatrix",
         }
+    }
+
+    /// Whether it stands on AVX-512 F.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn has_avx512(self) -> bool {
+        matches!(self, Isa::Avx512 | Isa::Avx512Vnni | Isa::Avx512Bf16 | Isa::Amx)
     }
 
     /// Columns of a weight panel: the vectors of the register tile, in lanes.
@@ -134,6 +144,7 @@ pub struct Kernels {
     pub(crate) layer_norm: LayerNormRow,
     pub(crate) add: unsafe fn(&[f32], &[f32], &mut [f32]),
     pub(crate) dot: unsafe fn(&[f32], &[f32]) -> f32,
+    pub(crate) scan_f16: unsafe fn(&[u16], usize, &[f32], &mut [f32]),
     pub(crate) peak: unsafe fn(usize) -> f32,
     pub(crate) backward: crate::backward::Table,
     pub(crate) reduced: crate::reduced::Table,

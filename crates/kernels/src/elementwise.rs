@@ -17,7 +17,16 @@ pub(crate) fn for_chunks(
     cols: usize,
     f: &(dyn Fn(Range<usize>, &mut [f32]) + Sync),
 ) {
-    let chunk = (TASK_VALUES / cols).max(1) * cols;
+    for_runs(pool, out, (TASK_VALUES / cols).max(1) * cols, f);
+}
+
+/// Cuts `out` into runs of `chunk` values and calls `f(range of values, run)` for each in parallel.
+pub(crate) fn for_runs<T: Send>(
+    pool: &Pool,
+    out: &mut [T],
+    chunk: usize,
+    f: &(dyn Fn(Range<usize>, &mut [T]) + Sync),
+) {
     let len = out.len();
     let start = SendPointer(out.as_mut_ptr());
     pool.run(len.div_ceil(chunk), &|task| {

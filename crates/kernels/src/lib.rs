@@ -3,7 +3,8 @@
 //! Everything that costs time in a forward pass on the processor is here: prepacked matrix
 //! products ([`Kernels::gemm_f32`], and in `bf16` and 8 bits [`Kernels::gemm_reduced`]), attention
 //! over packed rows ([`Kernels::attention_f32`], [`Kernels::attention_bf16`]), layer norm, softmax,
-//! activations, and the thread pool they run on ([`Pool`]). The crate knows slices and dimensions,
+//! activations, the comparison of many rows with a
+//! query ([`Kernels::scan_f16`]), and the thread pool they run on ([`Pool`]). The crate knows slices and dimensions,
 //! and nothing of models or tensors.
 //!
 //! # One algorithm, one result
@@ -67,6 +68,7 @@ mod layer_norm;
 mod pool;
 mod reduced;
 pub mod reference;
+mod scan;
 mod softmax;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -83,3 +85,4 @@ pub use reduced::{
     AttentionBf16, GemmReduced, Out, PackedBf16, PackedI8, Quantized, ReducedWeight, RowScale,
     Source, Tiles, WeightBytes, tiles_bytes,
 };
+pub use scan::top_k;

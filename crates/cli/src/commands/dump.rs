@@ -10,13 +10,7 @@ use crate::inputs::Input;
 use altclip::Model;
 use altclip::npy;
 use altclip_report::{Code, Report};
-use parquet::basic::{LogicalType, Repetition, Type as PhysicalType};
-use parquet::data_type::{ByteArray, ByteArrayType};
-use parquet::file::properties::WriterProperties;
-use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::Type;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// What will be written once everything is embedded.
 pub(super) struct Dump {
@@ -123,30 +117,11 @@ impl Dump {
             .into_iter()
             .filter(|(_, list)| !list.is_empty())
             .collect();
-        let field = |&(name, _): &(&str, _)| {
-            Type::primitive_type_builder(name, PhysicalType::BYTE_ARRAY)
-                .with_repetition(Repetition::REQUIRED)
-                .with_logical_type(Some(LogicalType::String))
-                .build()
-                .map(Arc::new)
-        };
-        let fields = columns.iter().map(field).collect::<Result<_, _>>()?;
-        let schema = Arc::new(Type::group_type_builder("schema").with_fields(fields).build()?);
-        let mut bytes = Vec::new();
-        let mut file =
-            SerializedFileWriter::new(&mut bytes, schema, Arc::new(WriterProperties::new()))?;
-        let mut group = file.next_row_group()?;
-        for (_, list) in &columns {
-            let values: Vec<ByteArray> =
-                list.iter().map(|(shown, _)| ByteArray::from(shown.as_str())).collect();
-            if let Some(mut column) = group.next_column()? {
-                column.typed::<ByteArrayType>().write_batch(&values, None, None)?;
-                column.close()?;
-            }
-        }
-        group.close()?;
-        file.close()?;
-        Ok(bytes)
+        let columns: Vec<(&str, Vec<&str>)> = columns
+            .into_iter()
+            .map(|(name, list)| (name, list.iter().map(|(shown, _)| shown.as_str()).collect()))
+            .collect();
+        altclip_search::table(&columns)
     }
 }
 

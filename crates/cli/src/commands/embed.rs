@@ -33,6 +33,9 @@ pub(crate) fn run(
     given: &clap::ArgMatches,
     reporter: Reporter,
 ) -> Result<(), Failure> {
+    if !args.shards.is_empty() {
+        return super::embed_shards::run(args, reporter);
+    }
     let inputs = collect(args, given)?;
     if let (Format::Npy, Some(out)) = (args.format, &args.out)
         && out.symlink_metadata().is_ok()

@@ -87,6 +87,19 @@ pub(crate) trait F32x16:
     /// (wrapping): `2^n` where `i` has `n` (-126..=127) in its low nine bits.
     fn pow2_of_low_bits(self) -> Self;
 
+    /// Reads 16 `f16` values; every one is an `f32` too.
+    ///
+    /// # Safety
+    /// The processor has this instruction set and `p` is readable for 16 values.
+    #[inline(always)]
+    unsafe fn load_f16(p: *const u16) -> Self {
+        // SAFETY: the caller promises 16 readable values.
+        let bits = unsafe { p.cast::<[u16; LANES]>().read_unaligned() };
+        let lanes = bits.map(widen_f16);
+        // SAFETY: the array is readable.
+        unsafe { Self::load(lanes.as_ptr()) }
+    }
+
     /// Reads 16 `bf16` values.
     ///
     /// # Safety
@@ -251,6 +264,16 @@ pub(crate) trait F32x16:
     }
 }
 
+/// The `f32` of `f16` bits. Its exponent is 112 too low once the bits are in place; a product with a
+/// power of two is exact, and makes subnormal ones normal.
+#[inline(always)]
+pub(crate) fn widen_f16(bits: u16) -> f32 {
+    let magnitude = u32::from(bits & 0x7fff) << 13;
+    let special = if magnitude >= 0x7c00 << 13 { 0x7f80_0000 } else { 0 };
+    let scaled = f32::from_bits(magnitude) * f32::from_bits((127 + 112) << 23);
+    f32::from_bits(scaled.to_bits() | special | u32::from(bits & 0x8000) << 16)
+}
+
 /// The nearest `bf16`, ties to even, as bits; a NaN stays a NaN.
 #[inline(always)]
 pub(crate) fn round_to_bf16(x: f32) -> u16 {
@@ -328,6 +351,11 @@ macro_rules! instantiate {
             unsafe { crate::elementwise::dot::<$vector>(a, b) }
         }
         $(#[target_feature(enable = $feature)])*
+        unsafe fn scan_f16(rows: &[u16], width: usize, queries: &[f32], out: &mut [f32]) {
+            // SAFETY: as in `tile`.
+            unsafe { crate::scan::scan_f16::<$vector>(rows, width, queries, out) }
+        }
+        $(#[target_feature(enable = $feature)])*
         unsafe fn block_bf16(args: &crate::reduced::BlockArgs) {
             // SAFETY: as in `tile`.
             unsafe { crate::reduced::block_bf16_by_widening::<$vector, $bf16_rows, $bf16_vectors>(args) }
@@ -383,6 +411,7 @@ macro_rules! instantiate {
             layer_norm,
             add,
             dot,
+            scan_f16,
             peak,
             backward: BACKWARD,
             reduced: crate::reduced::Table {

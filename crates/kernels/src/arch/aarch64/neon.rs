@@ -147,6 +147,35 @@ impl F32x16 for NeonF32 {
     }
 
     #[inline(always)]
+    unsafe fn load_f16(p: *const u16) -> Self {
+        // As `widen_f16`, on integers and with one exact product.
+        let widen = |x: uint16x4_t| {
+            // SAFETY: the caller promises NEON.
+            unsafe {
+                let wide = vmovl_u16(x);
+                let magnitude = vshlq_n_u32::<13>(vandq_u32(wide, vdupq_n_u32(0x7fff)));
+                let sign = vshlq_n_u32::<16>(vandq_u32(wide, vdupq_n_u32(0x8000)));
+                let is_special = vcgeq_u32(magnitude, vdupq_n_u32(0x7c00 << 13));
+                let special = vandq_u32(is_special, vdupq_n_u32(0x7f80_0000));
+                let power = vdupq_n_f32(f32::from_bits((127 + 112) << 23));
+                let scaled = vmulq_f32(vreinterpretq_f32_u32(magnitude), power);
+                let bits = vorrq_u32(vreinterpretq_u32_f32(scaled), vorrq_u32(sign, special));
+                vreinterpretq_f32_u32(bits)
+            }
+        };
+        // SAFETY: the caller promises NEON and 16 readable values.
+        unsafe {
+            let (low, high) = (vld1q_u16(p), vld1q_u16(p.add(8)));
+            Self([
+                widen(vget_low_u16(low)),
+                widen(vget_high_u16(low)),
+                widen(vget_low_u16(high)),
+                widen(vget_high_u16(high)),
+            ])
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load_bf16(p: *const u16) -> Self {
         // SAFETY: the caller promises NEON and 16 readable values.
         unsafe {

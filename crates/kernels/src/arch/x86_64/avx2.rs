@@ -117,6 +117,15 @@ impl F32x16 for Avx2F32 {
     }
 
     #[inline(always)]
+    unsafe fn load_f16(p: *const u16) -> Self {
+        // SAFETY: the caller promises AVX2 with F16C and 16 readable values.
+        unsafe {
+            let (low, high) = (_mm_loadu_si128(p.cast()), _mm_loadu_si128(p.add(8).cast()));
+            Self(_mm256_cvtph_ps(low), _mm256_cvtph_ps(high))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load_bf16(p: *const u16) -> Self {
         // SAFETY: the caller promises AVX2 and 16 readable values.
         unsafe {
@@ -200,6 +209,6 @@ impl F32x16 for Avx2F32 {
     }
 }
 
-instantiate!(Isa::Avx2, Avx2F32, ["avx2", "fma"], mr: 6, nv: 1,
+instantiate!(Isa::Avx2, Avx2F32, ["avx2", "fma", "f16c"], mr: 6, nv: 1,
     bf16: (6, 1), i8: super::avx2_bytes::block_i8,
     tiles: [[(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1)]]);

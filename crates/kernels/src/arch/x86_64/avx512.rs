@@ -121,6 +121,12 @@ where
     }
 
     #[inline(always)]
+    unsafe fn load_f16(p: *const u16) -> Self {
+        // SAFETY: the caller promises AVX-512 F and 16 readable values.
+        Self(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) })
+    }
+
+    #[inline(always)]
     unsafe fn load_bf16(p: *const u16) -> Self {
         // SAFETY: the caller promises AVX-512 F and 16 readable values.
         Self(unsafe {

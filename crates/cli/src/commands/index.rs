@@ -1,0 +1,422 @@
+//! `altclip index`: made, kept up to date, checked, exported.
+
+use super::{Tally, progress};
+use crate::args::{
+    Index as Args, IndexAdd, IndexDuplicates, IndexExport, IndexImport, IndexPath, IndexRead,
+    IndexRemove, IndexTask, IndexUpdate, MaxBad, RunArgs,
+};
+use crate::failure::{Failure, Reporter};
+use crate::output::{Out, bad_row};
+use crate::{files, model};
+use altclip::image::DecodeOptions;
+use altclip::{LoadOptions, Model};
+use altclip_durable::RealFs;
+use altclip_report::{Code, Report, quote};
+use altclip_search::{Background, Change, Error, Index, Plan, Searcher, Settings, Told};
+use serde_json::json;
+use std::cell::OnceCell;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub(crate) fn run(args: &Args, reporter: Reporter) -> Result<(), Failure> {
+    match &args.task {
+        IndexTask::Add(args) => add(args, reporter),
+        IndexTask::Update(args) => update(args, reporter),
+        IndexTask::Remove(args) => remove(args, reporter),
+        IndexTask::Status(args) => status(args),
+        IndexTask::Verify(args) => verify(args),
+        IndexTask::Export(args) => export(args),
+        IndexTask::Import(args) => import(args, reporter),
+        IndexTask::Duplicates(args) => duplicates(args),
+    }
+}
+
+/// Opens an index to search it.
+pub(super) fn open(at: &IndexPath) -> Result<Index, Failure> {
+    Ok(Index::open(Arc::new(RealFs), &at.index)?)
+}
+
+/// A model that is loaded once it is asked for.
+pub(super) struct Wanted<'a> {
+    run: RunArgs,
+    reporter: Reporter,
+    name: String,
+    path: PathBuf,
+    loaded: &'a OnceCell<Model>,
+}
+
+impl<'a> Wanted<'a> {
+    /// The model of `run`, else the one that an index names; pictures are decoded as the index says.
+    pub(super) fn new(
+        run: &RunArgs,
+        index: Option<&Settings>,
+        reporter: Reporter,
+        loaded: &'a OnceCell<Model>,
+    ) -> Result<Self, Failure> {
+        let mut run = run.clone();
+        if let Some(settings) = index {
+            if run.model.model.is_none() {
+                run.model.model = Some(PathBuf::from(&settings.model));
+            }
+            let mut options = LoadOptions::default();
+            altclip_search::decode_as(settings, &mut options);
+            run.pictures.exif_orient = options.decode.apply_exif_orientation;
+            if options.decode.alpha == altclip::image::Alpha::CompositeWhite {
+                run.pictures.alpha = crate::args::Alpha::Composite;
+            }
+        }
+        let path = model::folder(&run.model)?;
+        let named = run.model.model.clone().unwrap_or_default();
+        // A folder is named so that it is found from anywhere, an id of the hub stays one.
+        let name = if named.exists() { absolute(&named)? } else { named };
+        Ok(Self { run, reporter, name: name.to_string_lossy().into_owned(), path, loaded })
+    }
+
+    pub(super) fn model(&self) -> Result<&'a Model, Failure> {
+        if let Some(model) = self.loaded.get() {
+            return Ok(model);
+        }
+        let model = model::load(&self.run, self.reporter)?;
+        Ok(self.loaded.get_or_init(|| model))
+    }
+
+    pub(super) fn decode(&self) -> DecodeOptions {
+        model::decode_options(&self.run.pictures)
+    }
+
+    fn settings(&self) -> Result<Settings, Failure> {
+        let precision = self.model()?.precision().to_string();
+        Ok(Settings::of(&self.path, &self.name, self.model()?, &precision)?)
+    }
+
+    /// The settings of an index, with where its model lies now.
+    ///
+    /// Where the files of the model are untouched it is not loaded.
+    pub(super) fn check(&self, index: &Index) -> Result<Settings, Failure> {
+        if index.settings().is_at(&self.path)? {
+            return Ok(index.settings().clone());
+        }
+        Ok(index.settings().check(&self.path, &self.name, self.model()?, index.dir())?)
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    // An index is used from other folders than the one in which it was made.
+    std::path::absolute(path).map_err(|error| {
+        Failure::one(
+            Report::new(Code::E4201, "input", format!("the path cannot be used: {error}"))
+                .place(quote(&path.to_string_lossy()))
+                .help("check the path"),
+        )
+    })
+}
+
+fn add(args: &IndexAdd, reporter: Reporter) -> Result<(), Failure> {
+    let loaded = OnceCell::new();
+    let vfs = Arc::new(RealFs);
+    let dir = &args.at.index;
+    let opened = match Index::open_to_write(vfs.clone(), dir) {
+        Err(Error::NoIndex { .. }) if !dir.join("CURRENT").exists() => None,
+        // A rebuild is the way out of damage.
+        Err(Error::Damaged { .. } | Error::Lost { .. }) if args.rebuild => None,
+        index => Some(index?),
+    };
+    let mut paths = Vec::new();
+    for path in &args.paths {
+        paths.push(absolute(path)?);
+    }
+    let roots = |old: &[String]| {
+        let mut roots = old.to_vec();
+        for path in paths.iter().filter_map(|path| path.to_str()) {
+            if !roots.iter().any(|root| root == path) {
+                roots.push(path.to_owned());
+            }
+        }
+        roots
+    };
+    let mut index = match opened {
+        Some(index) if args.rebuild => {
+            let wanted = Wanted::new(&args.run, None, reporter, &loaded)?;
+            let mut settings = wanted.settings()?;
+            settings.roots = roots(&index.settings().roots);
+            drop(index);
+            Index::rebuild(vfs, dir, settings)?
+        }
+        Some(mut index) => {
+            let wanted = Wanted::new(&args.run, Some(index.settings()), reporter, &loaded)?;
+            let mut settings = wanted.check(&index)?;
+            let given = model::decode_options(&args.run.pictures);
+            if args.run.pictures.exif_orient || given.alpha != altclip::image::Alpha::Drop {
+                settings.check_decode(&given, dir)?;
+            }
+            settings.roots = roots(&settings.roots);
+            index.set(settings)?;
+            index
+        }
+        None if args.rebuild && dir.join("CURRENT").exists() => {
+            let wanted = Wanted::new(&args.run, None, reporter, &loaded)?;
+            let settings = Settings { roots: roots(&[]), ..wanted.settings()? };
+            Index::rebuild(vfs, dir, settings)?
+        }
+        None => {
+            let wanted = Wanted::new(&args.run, None, reporter, &loaded)?;
+            let settings = Settings { roots: roots(&[]), ..wanted.settings()? };
+            Index::create(vfs, dir, settings)?
+        }
+    };
+    let wanted = Wanted::new(&args.run, Some(index.settings()), reporter, &loaded)?;
+    let looked: Vec<PathBuf> = match args.rebuild {
+        true => index.settings().roots.iter().map(PathBuf::from).collect(),
+        false => paths,
+    };
+    let work = Work { json: args.at.json, max_bad: args.max_bad, reporter, tags: &args.tag };
+    // A rebuilt index does not count before it is complete, so nothing is said before.
+    let (tally, late) = work.bring_up(&mut index, &looked, &wanted, args.rebuild)?;
+    if args.rebuild {
+        index = index.publish()?;
+        let mut out = Out::new();
+        late.iter().try_for_each(|line| out.json(line))?;
+        out.flush()?;
+    }
+    work.finish(index, &wanted, tally)
+}
+
+fn update(args: &IndexUpdate, reporter: Reporter) -> Result<(), Failure> {
+    let loaded = OnceCell::new();
+    let mut index = Index::open_to_write(Arc::new(RealFs), &args.at.index)?;
+    let wanted = Wanted::new(&args.run, Some(index.settings()), reporter, &loaded)?;
+    let settings = wanted.check(&index)?;
+    index.set(settings)?;
+    let roots: Vec<PathBuf> = index.settings().roots.iter().map(PathBuf::from).collect();
+    let work = Work { json: args.at.json, max_bad: args.max_bad, reporter, tags: &[] };
+    let (tally, _) = work.bring_up(&mut index, &roots, &wanted, false)?;
+    work.finish(index, &wanted, tally)
+}
+
+/// How an index is brought up to date.
+struct Work<'a> {
+    json: bool,
+    max_bad: MaxBad,
+    reporter: Reporter,
+    tags: &'a [String],
+}
+
+impl Work<'_> {
+    fn bring_up(
+        &self,
+        index: &mut Index,
+        roots: &[PathBuf],
+        wanted: &Wanted<'_>,
+        late: bool,
+    ) -> Result<(Tally, Vec<serde_json::Value>), Failure> {
+        self.reporter.warn(&index.take_notices());
+        let plan = Plan::new(index, roots)?;
+        if plan.left_out > 0 {
+            let left_out = plan.left_out;
+            self.reporter.say(&format!("{left_out} files are no pictures by their names"));
+        }
+        let unchanged = plan.unchanged;
+        let bar = progress(plan.look.len(), self.reporter);
+        let (mut out, mut tally, mut lines) = (Out::new(), Tally::default(), Vec::new());
+        let (mut indexed, mut reused, mut removed) = (0u64, 0u64, 0u64);
+        let decode = wanted.decode();
+        let mut tell = |path: &str, told: Told| {
+            let line = match &told {
+                Told::Refused(report) if report.code == Code::W7013 => {
+                    self.reporter.warn(std::slice::from_ref(report));
+                    return Ok(());
+                }
+                Told::Refused(report) => {
+                    tally.bad(report);
+                    if !self.json {
+                        out.line(format!("{}  {report}", quote(path)))?;
+                    }
+                    bad_row("image", path, report)
+                }
+                Told::Removed => {
+                    removed += 1;
+                    json!({ "path": path, "removed": true })
+                }
+                told => {
+                    tally.good();
+                    let is_new = *told == Told::Indexed;
+                    if is_new {
+                        indexed += 1
+                    } else {
+                        reused += 1
+                    }
+                    json!({ "path": path, "ack": true })
+                }
+            };
+            bar.inc(1);
+            if late {
+                lines.push(line);
+            } else if self.json {
+                out.json(&line)?;
+                out.flush()?;
+            }
+            Ok(())
+        };
+        altclip_search::apply(index, plan, self.tags, &decode, || wanted.model(), &mut tell)?;
+        bar.finish_and_clear();
+        if !self.json {
+            lines.clear();
+            let images = index.head().images;
+            out.line(format!(
+                "{indexed} indexed, {reused} known by their contents, {unchanged} unchanged, {removed} removed; {images} in the index"
+            ))?;
+        }
+        out.flush()?;
+        Ok((tally, lines))
+    }
+
+    /// Makes what the first search needs, and decides.
+    fn finish(&self, mut index: Index, wanted: &Wanted<'_>, tally: Tally) -> Result<(), Failure> {
+        index.flat()?;
+        Background::of_index(&index, &RealFs, || wanted.model())?;
+        self.reporter.warn(&index.take_notices());
+        tally.verdict(self.max_bad)
+    }
+}
+
+fn remove(args: &IndexRemove, reporter: Reporter) -> Result<(), Failure> {
+    let mut index = Index::open_to_write(Arc::new(RealFs), &args.at.index)?;
+    reporter.warn(&index.take_notices());
+    let mut gone = Vec::new();
+    let mut settings = index.settings().clone();
+    for path in &args.paths {
+        let path = absolute(path)?;
+        let before = (gone.len(), settings.roots.len());
+        index.store().entries(&mut |entry| {
+            if Path::new(&entry.picture.path).starts_with(&path) {
+                gone.push(entry.picture.path);
+            }
+        })?;
+        settings.roots.retain(|root| !Path::new(root).starts_with(&path));
+        if (gone.len(), settings.roots.len()) == before {
+            return Err(Error::Unknown { path: path.to_string_lossy().into_owned() }.into());
+        }
+    }
+    gone.sort_unstable();
+    gone.dedup();
+    let changes: Vec<Change> = gone.iter().cloned().map(Change::Remove).collect();
+    index.commit(&changes)?;
+    index.set(settings)?;
+    let mut out = Out::new();
+    for path in &gone {
+        if args.at.json {
+            out.json(&json!({ "path": path, "removed": true }))?;
+        }
+    }
+    if !args.at.json {
+        out.line(format!("{} pictures forgotten; {} left", gone.len(), index.head().images))?;
+    }
+    out.flush()
+}
+
+fn status(args: &IndexRead) -> Result<(), Failure> {
+    let index = open(&args.at)?;
+    let (settings, head) = (index.settings(), index.head());
+    let mut out = Out::new();
+    if args.at.json {
+        out.json(&json!({
+            "images": index.store().images()?,
+            "model": settings.model,
+            "fingerprint": settings.fingerprint,
+            "precision": settings.precision,
+            "width": settings.width,
+            "folders": settings.roots,
+            "acknowledged": head.sequence,
+        }))?;
+    } else {
+        out.line(format!("{} pictures", index.store().images()?))?;
+        out.line(format!("model {} ({})", settings.model, settings.precision))?;
+        out.line(format!("fingerprint {}", settings.fingerprint))?;
+        settings.roots.iter().try_for_each(|root| out.line(format!("folder {root}")))?;
+    }
+    out.flush()
+}
+
+fn verify(args: &IndexRead) -> Result<(), Failure> {
+    let checked = open(&args.at).and_then(|index| {
+        let found = index.verify()?;
+        let images = index.head().images;
+        if found.is_empty() { Ok(images) } else { Err(Failure::Reports(found)) }
+    });
+    let mut out = Out::new();
+    match (&checked, args.at.json) {
+        (Ok(images), true) => out.json(&json!({ "ok": true, "images": images }))?,
+        (Ok(images), false) => out.line(format!("{images} pictures, every checksum fits"))?,
+        (Err(Failure::Reports(reports)), true) => {
+            let problems: Vec<_> = reports.iter().map(crate::failure::as_json).collect();
+            out.json(&json!({ "ok": false, "problems": problems }))?;
+        }
+        (Err(_), _) => {}
+    }
+    out.flush()?;
+    checked.map(|_| ())
+}
+
+fn export(args: &IndexExport) -> Result<(), Failure> {
+    let index = open(&args.at)?;
+    if args.out.symlink_metadata().is_ok() {
+        return Err(files::exists(&args.out));
+    }
+    let rows = altclip_search::export(&index, &RealFs, &args.out)?;
+    let mut out = Out::new();
+    match args.at.json {
+        true => out.json(&json!({ "rows": rows, "out": args.out.to_string_lossy() }))?,
+        false => out.line(format!("{rows} rows"))?,
+    }
+    out.flush()
+}
+
+fn import(args: &IndexImport, reporter: Reporter) -> Result<(), Failure> {
+    let loaded = OnceCell::new();
+    let vfs = Arc::new(RealFs);
+    let mut index = match Index::open_to_write(vfs.clone(), &args.at.index) {
+        Err(Error::NoIndex { .. }) => {
+            let wanted = Wanted::new(&args.run, None, reporter, &loaded)?;
+            Index::create(vfs, &args.at.index, wanted.settings()?)?
+        }
+        index => {
+            let index = index?;
+            Wanted::new(&args.run, Some(index.settings()), reporter, &loaded)?.check(&index)?;
+            index
+        }
+    };
+    let mut out = Out::new();
+    let mut rows = 0u64;
+    altclip_search::import(&mut index, &args.dump, &mut |path| {
+        rows += 1;
+        if args.at.json { out.json(&json!({ "path": path, "ack": true })) } else { Ok(()) }
+    })?;
+    if !args.at.json {
+        out.line(format!("{rows} pictures; {} in the index", index.head().images))?;
+    }
+    out.flush()?;
+    index.flat()?;
+    Ok(())
+}
+
+fn duplicates(args: &IndexDuplicates) -> Result<(), Failure> {
+    let mut index = open(&args.at)?;
+    let flat = index.flat()?;
+    let pool = altclip_kernels::Pool::new(LoadOptions::default().threads);
+    let searcher = Searcher::new(&flat, &pool);
+    let mut out = Out::new();
+    for group in searcher.duplicates(args.threshold) {
+        let mut paths = Vec::new();
+        for row in group {
+            let picture = flat.id(row).map(|id| index.store().picture(id)).transpose()?.flatten();
+            paths.extend(picture.map(|picture| picture.path));
+        }
+        if args.at.json {
+            out.json(&json!({ "paths": paths }))?;
+        } else {
+            paths.iter().try_for_each(|path| out.line(path))?;
+            out.line("")?;
+        }
+    }
+    out.flush()
+}

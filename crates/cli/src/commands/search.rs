@@ -1,0 +1,125 @@
+//! `altclip search`: the pictures that match a query, or that nothing does.
+
+use super::contact_sheet;
+use super::index::{Wanted, open};
+use crate::args::Search;
+use crate::failure::{Failure, Reporter};
+use crate::output::{Out, bar, pad};
+use altclip::LoadOptions;
+use altclip_durable::RealFs;
+use altclip_search::{
+    Answer, Ask, Background, Content, Filter, Judge, Match, Query, Scan, Searcher, Term, answer,
+    day,
+};
+use serde::Serialize;
+use std::cell::OnceCell;
+
+const BAR_WIDTH: usize = 10;
+
+#[derive(Serialize)]
+struct Found<'a> {
+    query: &'a str,
+    no_match: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uncalibrated: Option<&'a str>,
+    matches: Vec<Row<'a>>,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    path: &'a str,
+    score: f32,
+    p_match: Option<f32>,
+}
+
+impl<'a> Row<'a> {
+    fn new(found: &'a Match) -> Self {
+        let Match { picture, score, probability, .. } = found;
+        Self { path: &picture.path, score: *score, p_match: *probability }
+    }
+}
+
+pub(crate) fn run(args: &Search, reporter: Reporter) -> Result<(), Failure> {
+    let text = args.query.as_deref().unwrap_or_default();
+    let query = query(args)?;
+    let ask = Ask {
+        top_k: args.top_k as usize,
+        filter: filter(args)?,
+        scan: if args.exact { Scan::Exact } else { Scan::Auto },
+    };
+    let mut index = open(&args.at)?;
+    let loaded = OnceCell::new();
+    let wanted = Wanted::new(&args.run, Some(index.settings()), reporter, &loaded)?;
+    wanted.check(&index)?;
+    let flat = index.flat()?;
+    reporter.warn(&index.take_notices());
+    let scale = wanted.model()?.opened().scale().map_err(altclip::Error::from)?;
+    let background = Background::of_index(&index, &RealFs, || wanted.model())?;
+    let threads = args.run.threads.map_or(LoadOptions::default().threads, usize::from);
+    let pool = altclip_kernels::Pool::new(threads);
+    let searcher = Searcher::new(&flat, &pool);
+    let judge = Judge::new(&searcher, &background, scale);
+    let mut encode = |content: &Content| -> Result<Vec<f32>, Failure> {
+        let model = wanted.model()?;
+        let rows = match content {
+            Content::Text(text) => model.encode_text(&[text])?,
+            Content::Picture(path) => model.encode_image(&[model.open_image(path)?])?,
+        };
+        Ok(rows.as_slice().to_vec())
+    };
+    let mut found = answer(&index, &searcher, &judge, &query, &ask, &mut encode)?;
+    found.matches.retain(|found| found.probability.is_none_or(|p| p >= args.min_p));
+    if let Some(page) = &args.html {
+        contact_sheet::write(page, text, &found, &wanted.decode(), args.open)?;
+    }
+    print(args, text, &found)
+}
+
+fn query(args: &Search) -> Result<Query, Failure> {
+    let pictures = args.image.iter().cloned();
+    Ok(match args.query.as_deref() {
+        Some(text) => Query::parse(text)?.with_pictures(pictures),
+        None => Query::Sum(
+            pictures.map(|path| Term { weight: 1.0, content: Content::Picture(path) }).collect(),
+        ),
+    })
+}
+
+fn filter(args: &Search) -> Result<Filter, Failure> {
+    let mut filter = Filter::default();
+    filter.paths.clone_from(&args.path);
+    filter.tags.clone_from(&args.tag);
+    filter.since = args.since.as_deref().map(|text| day(text, false)).transpose()?;
+    filter.until = args.until.as_deref().map(|text| day(text, true)).transpose()?;
+    filter.least_side = args.min_side;
+    filter.most_bytes = args.max_bytes;
+    filter.check()?;
+    Ok(filter)
+}
+
+fn print(args: &Search, text: &str, found: &Answer) -> Result<(), Failure> {
+    let mut out = Out::new();
+    if args.at.json {
+        let matches = found.matches.iter().map(Row::new).collect();
+        let uncalibrated = found.uncalibrated.map(|reason| reason.reason());
+        out.json(&Found { query: text, no_match: found.no_match, uncalibrated, matches })?;
+        return out.flush();
+    }
+    if found.no_match {
+        out.line(match found.matches.is_empty() {
+            true => "nothing matches",
+            false => "nothing matches; the nearest are:",
+        })?;
+    }
+    for found in &found.matches {
+        let judged = match found.probability {
+            Some(p) => format!("{} {:3.0} %", pad(&bar(p, BAR_WIDTH), BAR_WIDTH), 100.0 * p),
+            None => String::new(),
+        };
+        out.line(format!("{judged}  {:.4}  {}", found.score, found.picture.path))?;
+    }
+    if let Some(reason) = found.uncalibrated {
+        out.line(format!("uncalibrated: {}", reason.reason()))?;
+    }
+    out.flush()
+}

@@ -1,0 +1,190 @@
+//! Dumps of embeddings as clip-retrieval writes and reads them: `img_emb/img_emb_0.npy` and
+//! `metadata/metadata_0.parquet` with a column `image_path`, row by row.
+
+use crate::picture::{MAX_PATH_BYTES, Picture, to_bytes, to_numbers};
+use crate::store::Change;
+use crate::{Error, Index};
+use altclip::npy;
+use altclip_durable::{Vfs, replace};
+use parquet::basic::{LogicalType, Repetition, Type as PhysicalType};
+use parquet::data_type::{ByteArray, ByteArrayType};
+use parquet::file::properties::WriterProperties;
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::record::RowAccessor as _;
+use parquet::schema::types::Type;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Rows of one commit.
+const COMMIT_ROWS: usize = 4096;
+/// How far the length of a vector may be from 1.
+const LENGTH_ERROR: f32 = 0.01;
+
+/// Writes the pictures of an index as a dump to a folder that does not exist yet; gives their number.
+///
+/// # Errors
+/// The folder cannot be written or the store not be read.
+pub fn export(index: &Index, vfs: &dyn Vfs, out: &Path) -> Result<usize, Error> {
+    let (mut paths, mut numbers) = (Vec::new(), Vec::new());
+    index.store().rows(&mut |_, picture, vector| {
+        paths.push(picture.path);
+        numbers.extend(to_numbers(vector));
+    })?;
+    let make = |dir: &Path| vfs.create_dir(dir).map_err(Error::io("make", dir));
+    make(out)?;
+    make(&out.join("img_emb"))?;
+    make(&out.join("metadata"))?;
+    let shape = [paths.len(), index.settings().width];
+    replace(vfs, &out.join("img_emb/img_emb_0.npy"), |mut file| {
+        npy::write_f32(&mut file, &shape, &numbers)
+    })?;
+    let shown = paths.iter().map(String::as_str).collect();
+    let table = table(&[("image_path", shown)]).map_err(std::io::Error::other);
+    replace(vfs, &out.join("metadata/metadata_0.parquet"), |file| file.write_all(&table?))?;
+    let settings = index.settings();
+    let manifest = serde_json::json!({
+        "format": "altclip embedding dump 1",
+        "model": settings.model,
+        "fingerprint": settings.fingerprint,
+        "width": settings.width,
+        "dtype": "float32",
+        "normalized": true,
+    });
+    replace(vfs, &out.join("manifest.json"), |file| writeln!(file, "{manifest:#}"))?;
+    Ok(paths.len())
+}
+
+/// A table with columns of texts, all of one length.
+///
+/// # Errors
+/// Those of the writer.
+pub fn table(columns: &[(&str, Vec<&str>)]) -> Result<Vec<u8>, parquet::errors::ParquetError> {
+    let field = |(name, _): &(&str, _)| {
+        Type::primitive_type_builder(name, PhysicalType::BYTE_ARRAY)
+            .with_repetition(Repetition::REQUIRED)
+            .with_logical_type(Some(LogicalType::String))
+            .build()
+            .map(Arc::new)
+    };
+    let fields = columns.iter().map(field).collect::<Result<_, _>>()?;
+    let schema = Type::group_type_builder("schema").with_fields(fields).build()?;
+    let mut bytes = Vec::new();
+    let properties = Arc::new(WriterProperties::new());
+    let mut file = SerializedFileWriter::new(&mut bytes, Arc::new(schema), properties)?;
+    let mut group = file.next_row_group()?;
+    for (_, texts) in columns {
+        let values: Vec<ByteArray> = texts.iter().map(|&text| ByteArray::from(text)).collect();
+        if let Some(mut column) = group.next_column()? {
+            column.typed::<ByteArrayType>().write_batch(&values, None, None)?;
+            column.close()?;
+        }
+    }
+    group.close()?;
+    file.close()?;
+    Ok(bytes)
+}
+
+/// Puts the pictures of a dump into an index. Vectors are normalised where they are not; `tell` hears of
+/// every path once it is committed.
+///
+/// # Errors
+/// [`Error::Dump`] where arrays and tables do not fit each other or the index; before anything is written
+/// of the part that is wrong.
+pub fn import<E: From<Error>>(
+    index: &mut Index,
+    dump: &Path,
+    tell: &mut dyn FnMut(&str) -> Result<(), E>,
+) -> Result<(), E> {
+    let width = index.settings().width;
+    for (array, table) in parts(dump)? {
+        let bad = |what, got: String, expected: String| Error::Dump {
+            path: array.clone(),
+            what,
+            got,
+            expected,
+        };
+        let read = npy::read(&array).and_then(npy::Array::into_matrix).map_err(Error::from);
+        let (numbers, found) = read?;
+        if found != width {
+            let got = format!("{found} numbers");
+            return Err(bad("vectors of another width", got, format!("{width} numbers")).into());
+        }
+        let paths = paths(&table)?;
+        let rows = numbers.len() / width.max(1);
+        if rows != paths.len() {
+            let got = format!("{rows} vectors, {} paths", paths.len());
+            return Err(bad("not as many paths as vectors", got, "one path a vector".into()).into());
+        }
+        let mut changes = Vec::new();
+        for (row, (vector, path)) in numbers.chunks_exact(width.max(1)).zip(&paths).enumerate() {
+            let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+            if !length.is_finite() || length == 0.0 {
+                let got = format!("row {row} has the length {length}");
+                return Err(bad("a vector is not finite or is zero", got, "finite".into()).into());
+            }
+            let scale = if (length - 1.0).abs() < LENGTH_ERROR { 1.0 } else { 1.0 / length };
+            let vector: Vec<f32> = vector.iter().map(|x| x * scale).collect();
+            let picture = Picture { path: path.clone(), ..Picture::default() };
+            changes.push(Change::Put(picture, to_bytes(&vector)));
+        }
+        for (changes, paths) in changes.chunks(COMMIT_ROWS).zip(paths.chunks(COMMIT_ROWS)) {
+            index.commit(changes)?;
+            paths.iter().try_for_each(|path| tell(path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Arrays and their tables, by their numbers.
+fn parts(dump: &Path) -> Result<Vec<(PathBuf, PathBuf)>, Error> {
+    let folder = dump.join("img_emb");
+    let entries = std::fs::read_dir(&folder).map_err(Error::io("read", &folder))?;
+    let mut parts = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(Error::io("read", &folder))?.file_name();
+        let name = name.to_string_lossy();
+        if let Some(number) = name.strip_prefix("img_emb_").and_then(|n| n.strip_suffix(".npy")) {
+            let table = dump.join(format!("metadata/metadata_{number}.parquet"));
+            parts.push((folder.join(&*name), table));
+        }
+    }
+    parts.sort();
+    if parts.is_empty() {
+        return Err(Error::Dump {
+            path: folder,
+            what: "there is no array",
+            got: "nothing".into(),
+            expected: "img_emb_0.npy".into(),
+        });
+    }
+    Ok(parts)
+}
+
+fn paths(table: &Path) -> Result<Vec<String>, Error> {
+    let bad = |what, got: String| Error::Dump {
+        path: table.to_owned(),
+        what,
+        got,
+        expected: "a column image_path of texts".into(),
+    };
+    let file = std::fs::File::open(table).map_err(Error::io("read", table))?;
+    let failed =
+        |error: parquet::errors::ParquetError| bad("the table cannot be read", error.to_string());
+    let reader = SerializedFileReader::new(file).map_err(failed)?;
+    let schema = reader.metadata().file_metadata().schema();
+    let field = schema.get_fields().iter().find(|field| field.name() == "image_path");
+    let field = field.ok_or_else(|| bad("the table has no paths", "other columns".into()))?;
+    let projection = Type::group_type_builder("schema").with_fields(vec![field.clone()]).build();
+    let rows = reader.get_row_iter(Some(projection.map_err(failed)?)).map_err(failed)?;
+    let mut paths = Vec::new();
+    for row in rows {
+        let row = row.map_err(failed)?;
+        let path = row.get_string(0).map_err(failed)?;
+        if path.len() > MAX_PATH_BYTES || path.is_empty() {
+            return Err(bad("a path is empty or too long", format!("{} bytes", path.len())));
+        }
+        paths.push(path.clone());
+    }
+    Ok(paths)
+}

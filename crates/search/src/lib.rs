@@ -1,0 +1,50 @@
+//! An index of pictures that is searched with words, pictures or both, and that says when nothing matches.
+//!
+//! [`Index`] is a folder with a durable [`Store`] and a search structure ([`Flat`]) made from it. [`Plan`]
+//! and [`apply`] bring it up to date with folders of pictures. [`Searcher`] finds the nearest rows.
+//!
+//! **What is acknowledged is on the disk**: rows are committed to SQLite with a checksum each, then the
+//! number of the commit is written to a small file of its own, synced and renamed; only then anybody is
+//! told. An index that holds less than that file says is not opened.
+
+#![forbid(unsafe_code)]
+
+mod answer;
+mod background;
+mod dump;
+mod error;
+mod filter;
+mod flat;
+mod head;
+mod index;
+mod judge;
+mod language;
+pub mod metadata;
+mod picture;
+mod query;
+mod search;
+mod settings;
+mod sketch;
+mod sqlite;
+mod store;
+mod update;
+
+pub use answer::{Answer, Ask, Match, answer};
+pub use background::Background;
+pub use dump::{export, import, table};
+pub use error::Error;
+pub use filter::{Filter, day};
+pub use flat::Flat;
+pub use head::Head;
+pub use index::Index;
+pub use judge::{
+    Asked, FEATURES, Judge, LEAST_PICTURES, MATCHES, PARAMETERS, Parameters, Uncalibrated, logistic,
+};
+pub use language::Group;
+pub use picture::{MAX_PATH_BYTES, MAX_WIDTH, Picture, to_bytes, to_numbers};
+pub use query::{Content, Query, Term};
+pub use search::{Hit, Scan, Searcher};
+pub use settings::{Settings, decode_as};
+pub use sqlite::SqliteStore;
+pub use store::{Change, Entry, Store};
+pub use update::{Candidate, Plan, Told, apply};

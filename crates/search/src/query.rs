@@ -1,0 +1,380 @@
+//! What is looked for: texts and pictures, added and taken away with weights, joined by AND, OR and NOT.
+//!
+//! ```text
+//! a cat on a sofa                     one text
+//! 红色 + car - "traffic light"        sums of vectors; + and - stand alone
+//! 2*red + 0.5*car                     weights
+//! cat AND NOT (indoors OR "a toy")    probabilities of matches
+//! ```
+//!
+//! Parentheses and quotes are operators only where there is another operator, so that every other text is
+//! searched as it stands.
+
+use crate::Error;
+use std::path::PathBuf;
+
+/// Longest query in bytes, and most terms.
+const MAX_BYTES: usize = 64 << 10;
+const MAX_TERMS: usize = 256;
+/// Deepest nesting.
+const MAX_DEPTH: usize = 32;
+
+/// Something that has a vector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A text of any language.
+    Text(String),
+    /// A picture file.
+    Picture(PathBuf),
+}
+
+/// A part of a sum.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Term {
+    /// What its vector is multiplied by; negative where it is taken away.
+    pub weight: f32,
+    /// What it is.
+    pub content: Content,
+}
+
+/// A query.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Query {
+    /// A sum of vectors.
+    Sum(Vec<Term>),
+    /// All match.
+    And(Vec<Query>),
+    /// At least one matches.
+    Or(Vec<Query>),
+    /// It does not match.
+    Not(Box<Query>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Token {
+    Word(String),
+    Quoted(String),
+    Weight(f32),
+    Plus,
+    Minus,
+    And,
+    Or,
+    Not,
+    Open,
+    Close,
+}
+
+impl Query {
+    /// Understands a query.
+    ///
+    /// # Errors
+    /// [`Error::Query`] with the byte where it goes wrong.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let error = |what, byte| Error::Query { what, text: text.to_owned(), byte };
+        if text.len() > MAX_BYTES {
+            return Err(error("the query is longer than 64 KiB", MAX_BYTES));
+        }
+        if text.trim().is_empty() {
+            return Err(error("the query is empty", 0));
+        }
+        if !has_operator(text) {
+            return Ok(Self::Sum(vec![Term { weight: 1.0, content: text_of(text.trim()) }]));
+        }
+        let tokens = tokens(text).map_err(|(what, byte)| error(what, byte))?;
+        if tokens.len() > 4 * MAX_TERMS {
+            return Err(error("the query has more than 256 terms", MAX_BYTES));
+        }
+        let mut parser = Parser { tokens: &tokens, at: 0, end: text.len() };
+        let query = parser.or(0).map_err(|(what, byte)| error(what, byte))?;
+        match parser.tokens.get(parser.at) {
+            None => Ok(query),
+            Some((_, byte)) => Err(error("the query goes on where it should end", *byte)),
+        }
+    }
+
+    /// The same query and pictures beside it: added to a sum, or a further condition.
+    #[must_use]
+    pub fn with_pictures(self, pictures: impl IntoIterator<Item = PathBuf>) -> Self {
+        let terms: Vec<Term> = pictures
+            .into_iter()
+            .map(|path| Term { weight: 1.0, content: Content::Picture(path) })
+            .collect();
+        match self {
+            query if terms.is_empty() => query,
+            Self::Sum(mut sum) => {
+                sum.extend(terms);
+                Self::Sum(sum)
+            }
+            query => Self::And(vec![query, Self::Sum(terms)]),
+        }
+    }
+
+    /// The sums of a query, in order, each with whether it is under a NOT.
+    pub fn sums(&self) -> Vec<(&[Term], bool)> {
+        fn walk<'q>(query: &'q Query, negated: bool, into: &mut Vec<(&'q [Term], bool)>) {
+            match query {
+                Query::Sum(terms) => into.push((terms, negated)),
+                Query::And(parts) | Query::Or(parts) => {
+                    parts.iter().for_each(|part| walk(part, negated, into));
+                }
+                Query::Not(part) => walk(part, !negated, into),
+            }
+        }
+        let mut into = Vec::new();
+        walk(self, false, &mut into);
+        into
+    }
+
+    /// The probability of the whole from those of its sums, in the order of [`Query::sums`]; they are taken
+    /// as independent.
+    pub fn probability(&self, of_sums: &mut impl Iterator<Item = f32>) -> f32 {
+        match self {
+            Self::Sum(_) => of_sums.next().unwrap_or(0.0),
+            Self::And(parts) => parts.iter().map(|part| part.probability(of_sums)).product(),
+            Self::Or(parts) => {
+                1.0 - parts.iter().map(|part| 1.0 - part.probability(of_sums)).product::<f32>()
+            }
+            Self::Not(part) => 1.0 - part.probability(of_sums),
+        }
+    }
+}
+
+fn text_of(text: &str) -> Content {
+    Content::Text(text.to_owned())
+}
+
+/// Whether a text is more than a text.
+fn has_operator(text: &str) -> bool {
+    let text = text.trim();
+    let quoted = text.len() > 1 && text.starts_with('"') && text.ends_with('"');
+    let words = text.split_whitespace();
+    let operator = |word: &str| {
+        matches!(word.trim_start_matches('('), "+" | "-" | "AND" | "OR" | "NOT")
+            || weight(word.trim_start_matches('(')).is_some()
+    };
+    (quoted && text.matches('"').count() == 2) || words.into_iter().any(operator)
+}
+
+/// The weight at the beginning of a word, and the bytes that it takes.
+fn weight(word: &str) -> Option<(f32, usize)> {
+    let (number, rest) = word.split_once('*')?;
+    let plain = |c: char| c.is_ascii_digit() || c == '.';
+    if number.is_empty() || !number.chars().all(plain) || rest.starts_with('*') {
+        return None;
+    }
+    let weight: f32 = number.parse().ok()?;
+    (weight.is_finite() && weight < 1e6).then_some((weight, number.len() + 1))
+}
+
+type Fault = (&'static str, usize);
+
+fn tokens(text: &str) -> Result<Vec<(Token, usize)>, Fault> {
+    let mut tokens = Vec::new();
+    let mut at = 0;
+    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+        let Some(first) = rest.chars().next() else { break };
+        if first.is_whitespace() {
+            at += first.len_utf8();
+            continue;
+        }
+        let (token, len) = match first {
+            '(' => (Token::Open, 1),
+            ')' => (Token::Close, 1),
+            '"' => {
+                let body = rest.get(1..).unwrap_or_default();
+                let end = body.find('"').ok_or(("a quote is not closed", at))?;
+                (Token::Quoted(body.get(..end).unwrap_or_default().to_owned()), end + 2)
+            }
+            _ => {
+                let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '(' | ')' | '"'));
+                let word = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
+                match (word, weight(word)) {
+                    ("+", _) => (Token::Plus, 1),
+                    ("-", _) => (Token::Minus, 1),
+                    ("AND", _) => (Token::And, 3),
+                    ("OR", _) => (Token::Or, 2),
+                    ("NOT", _) => (Token::Not, 3),
+                    (_, Some((weight, len))) => (Token::Weight(weight), len),
+                    _ => (Token::Word(word.to_owned()), word.len()),
+                }
+            }
+        };
+        tokens.push((token, at));
+        at += len;
+    }
+    Ok(tokens)
+}
+
+struct Parser<'t> {
+    tokens: &'t [(Token, usize)],
+    at: usize,
+    end: usize,
+}
+
+impl Parser<'_> {
+    fn peek(&self) -> Option<&Token> {
+        self.tokens.get(self.at).map(|(token, _)| token)
+    }
+
+    fn byte(&self) -> usize {
+        self.tokens.get(self.at).map_or(self.end, |(_, byte)| *byte)
+    }
+
+    fn take(&mut self, token: &Token) -> bool {
+        let is = self.peek() == Some(token);
+        self.at += usize::from(is);
+        is
+    }
+
+    fn or(&mut self, depth: usize) -> Result<Query, Fault> {
+        let mut parts = vec![self.and(depth)?];
+        while self.take(&Token::Or) {
+            parts.push(self.and(depth)?);
+        }
+        Ok(if parts.len() == 1 { parts.swap_remove(0) } else { Query::Or(parts) })
+    }
+
+    fn and(&mut self, depth: usize) -> Result<Query, Fault> {
+        let mut parts = vec![self.not(depth)?];
+        // `cat NOT dog` is `cat AND NOT dog`.
+        while self.take(&Token::And) || self.peek() == Some(&Token::Not) {
+            parts.push(self.not(depth)?);
+        }
+        Ok(if parts.len() == 1 { parts.swap_remove(0) } else { Query::And(parts) })
+    }
+
+    fn not(&mut self, depth: usize) -> Result<Query, Fault> {
+        if depth > MAX_DEPTH {
+            return Err(("the query is nested too deeply", self.byte()));
+        }
+        if self.take(&Token::Not) {
+            return Ok(Query::Not(Box::new(self.not(depth + 1)?)));
+        }
+        if self.take(&Token::Open) {
+            let inner = self.or(depth + 1)?;
+            return match self.take(&Token::Close) {
+                true => Ok(inner),
+                false => Err(("a parenthesis is not closed", self.byte())),
+            };
+        }
+        self.sum()
+    }
+
+    fn sum(&mut self) -> Result<Query, Fault> {
+        let mut terms = Vec::new();
+        let mut sign = match self.peek() {
+            Some(Token::Minus) => -1.0,
+            _ => 1.0,
+        };
+        if matches!(self.peek(), Some(Token::Minus | Token::Plus)) {
+            self.at += 1;
+        }
+        loop {
+            terms.push(self.term(sign)?);
+            sign = match self.peek() {
+                Some(Token::Plus) => 1.0,
+                Some(Token::Minus) => -1.0,
+                _ => break,
+            };
+            self.at += 1;
+        }
+        if terms.iter().all(|term| term.weight <= 0.0) {
+            return Err(("nothing is looked for, only taken away: use NOT", self.byte()));
+        }
+        Ok(Query::Sum(terms))
+    }
+
+    fn term(&mut self, sign: f32) -> Result<Term, Fault> {
+        let weight = match self.peek() {
+            Some(&Token::Weight(weight)) => {
+                self.at += 1;
+                weight
+            }
+            _ => 1.0,
+        };
+        let mut words = Vec::new();
+        while let Some(Token::Word(word) | Token::Quoted(word)) = self.peek() {
+            words.push(word.clone());
+            self.at += 1;
+        }
+        let text = words.join(" ");
+        if text.trim().is_empty() {
+            return Err(("a text is missing", self.byte()));
+        }
+        Ok(Term { weight: sign * weight, content: Content::Text(text) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sum(terms: &[(f32, &str)]) -> Query {
+        let term = |&(weight, text): &(f32, &str)| Term { weight, content: text_of(text) };
+        Query::Sum(terms.iter().map(term).collect())
+    }
+
+    #[test]
+    fn plain_texts_stay_as_they_are() {
+        for text in [
+            "a cat on a sofa",
+            "12:30 — menu: €4.50, 50% off!",
+            "Tokyo, 2019: neon signs (rain)",
+            "black-and-white",
+            "红色的汽车",
+            "say \"hi\" and go",
+            "C++ * pointers",
+        ] {
+            assert_eq!(Query::parse(text).unwrap(), sum(&[(1.0, text)]), "{text}");
+        }
+        assert_eq!(Query::parse("\"a AND b\"").unwrap(), sum(&[(1.0, "a AND b")]));
+    }
+
+    #[test]
+    fn sums_weights_and_logic() {
+        let parse = |text: &str| Query::parse(text).unwrap();
+        let expected = sum(&[(1.0, "红色"), (1.0, "car"), (-1.0, "traffic light")]);
+        assert_eq!(parse("红色 + car - \"traffic light\""), expected);
+        assert_eq!(parse("红色 + car - traffic light"), expected);
+        assert_eq!(parse("2*red - 0.5*\"a car\""), sum(&[(2.0, "red"), (-0.5, "a car")]));
+        let query = parse("cat AND NOT (indoors OR \"a toy\")");
+        let inner = Query::Or(vec![sum(&[(1.0, "indoors")]), sum(&[(1.0, "a toy")])]);
+        assert_eq!(query, Query::And(vec![sum(&[(1.0, "cat")]), Query::Not(Box::new(inner))]));
+        let negated: Vec<bool> = query.sums().iter().map(|(_, negated)| *negated).collect();
+        assert_eq!(negated, [false, true, true]);
+        let p = query.probability(&mut [0.9, 0.5, 0.5].into_iter());
+        assert!((p - 0.9 * 0.25).abs() < 1e-6);
+        assert_eq!(parse("cat NOT dog"), parse("cat AND NOT dog"));
+    }
+
+    #[test]
+    fn faults_name_their_place() {
+        for (text, byte) in [
+            ("", 0),
+            ("cat +", 5),
+            ("cat + \"open", 6),
+            ("cat AND", 7),
+            ("(cat OR dog", 11),
+            ("cat OR dog)", 10),
+            ("- cat", 5),
+        ] {
+            match Query::parse(text) {
+                Err(Error::Query { byte: found, .. }) => assert_eq!(found, byte, "{text}"),
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+        assert!(Query::parse(&"NOT ".repeat(1000)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_understood_or_refused(text in "[a猫 \"()+*0-9ANDORT-]{0,40}") {
+            if let Ok(query) = Query::parse(&text) {
+                let sums = query.sums().len();
+                let p = query.probability(&mut std::iter::repeat_n(0.5, sums));
+                prop_assert!((0.0..=1.0).contains(&p));
+            }
+        }
+    }
+}
