@@ -126,6 +126,7 @@ codes! {
     E6011 4 "the log of a run does not belong to the checkpoint";
     W6012 0 "the log of the steps before the checkpoint is not there";
     E6013 2 "the training configuration is not valid";
+    W6014 0 "a batch whose loss or gradients are not finite was passed over";
     E7001 5 "the index holds less than was acknowledged";
     I7002 0 "a commit that was not acknowledged was taken over";
     E7003 5 "the index is damaged";
@@ -139,7 +140,6 @@ codes! {
     W7012 0 "the search structure was stale or damaged and is made again";
     W7013 0 "a folder of the index is not there; its pictures are kept";
     E7014 3 "a dump of embeddings is not valid";
-    W6014 0 "a batch whose loss or gradients are not finite was passed over";
     E9001 70 "a bug of this program";
     E9002 6 "not enough memory";
     E9003 70 "a result is not finite";
