@@ -245,9 +245,12 @@ impl Model {
         &self.backend
     }
 
-    /// Longest text in tokens: as asked for, and no longer than the model takes.
+    /// Longest text in tokens: as asked for; where nothing was asked for, no longer than the model takes.
     pub fn max_length(&self) -> usize {
-        self.options.max_length.min(self.opened().config().context_length())
+        match self.options.max_length {
+            DEFAULT_MAX_LENGTH => DEFAULT_MAX_LENGTH.min(self.opened().config().context_length()),
+            asked => asked,
+        }
     }
 
     /// The ids of a text, truncated to the model's longest text.

@@ -80,9 +80,7 @@ impl<'a> Archive<'a> {
     /// Refuses compressed entries other than those that `unread` names.
     pub(crate) fn refuse_compressed(&self, unread: &dyn Fn(&str) -> bool) -> Result<(), Error> {
         match self.records().find(|(name, record)| record.compressed && !unread(name)) {
-            Some((name, _)) => {
-                Err(self.fault("an entry is compressed; PyTorch stores its records", name))
-            }
+            Some((name, _)) => Err(self.fault(COMPRESSED, name)),
             None => Ok(()),
         }
     }
@@ -332,9 +330,14 @@ fn extra_field64(mut extra: &[u8]) -> Option<&[u8]> {
     Some(found.unwrap_or_default())
 }
 
+const COMPRESSED: &str = "an entry is compressed; PyTorch stores its records";
+
 /// Where the data of an entry lies, after its local header was compared with the directory.
 pub(crate) fn locate(bytes: &[u8], record: &Record) -> Result<Range<usize>, &'static str> {
     const BAD: &str = "the local header of an entry disagrees with the central directory";
+    if record.compressed {
+        return Err(COMPRESSED);
+    }
     let at = to_usize(record.local);
     let (flags, method, name_len, extra_len) = (|| {
         (u32_at(bytes, at)? == LOCAL).then_some(())?;

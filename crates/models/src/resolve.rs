@@ -211,7 +211,11 @@ struct Resolver<'c> {
 impl Resolver<'_> {
     /// `{name}_config`, with the fields of `{name}_config_dict` over it if that one is not stale.
     fn side(&mut self, file: &Value, name: &str, witnesses: Witnesses) -> Result<Side> {
-        let config = file.get(format!("{name}_config")).filter(|value| value.is_object());
+        let config = file.get(format!("{name}_config"));
+        if let Some(wrong) = config.filter(|value| !value.is_object() && !value.is_null()) {
+            self.problem(&format!("{name}_config"), quote(&wrong.to_string()), "an object".into());
+        }
+        let config = config.filter(|value| value.is_object());
         let dict = file.get(format!("{name}_config_dict")).filter(|value| value.is_object());
         let mut merged = config.cloned().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
         if let Some(dict) = dict {
