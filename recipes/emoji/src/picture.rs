@@ -115,7 +115,9 @@ mod tests {
         let image = from_png(&to_png(&red).unwrap()).unwrap();
         assert_eq!((image.width(), image.height()), (SIDE, SIDE));
         assert_eq!((pixel(&image, 48, 5), pixel(&image, 48, 90)), ([255; 3], [255; 3]));
-        assert_eq!(pixel(&image, 48, 40), [255, 0, 0]);
+        // Bicubic: the ground around it still shows a little.
+        let [r, g, b] = pixel(&image, 48, 36);
+        assert!(r == 255 && g < 16 && b < 16, "{r} {g} {b}");
     }
 
     #[test]
@@ -136,7 +138,8 @@ mod tests {
     fn an_svg_is_fitted_and_centred_on_white() {
         let svg = r##"<svg xmlns="http://www.w3.org/2000/svg" width="2" height="1"><rect width="2" height="1" fill="#00f"/></svg>"##;
         let image = from_svg(svg).unwrap();
-        assert_eq!((pixel(&image, 0, 48), pixel(&image, 95, 48)), ([0, 0, 255], [0, 0, 255]));
+        assert_eq!((pixel(&image, 10, 48), pixel(&image, 85, 48)), ([0, 0, 255], [0, 0, 255]));
+        assert_eq!((pixel(&image, 0, 48), pixel(&image, 95, 48)), ([255; 3], [255; 3]));
         assert_eq!((pixel(&image, 48, 10), pixel(&image, 48, 85)), ([255; 3], [255; 3]));
         assert!(from_svg("<svg").is_err());
     }
