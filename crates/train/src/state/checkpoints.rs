@@ -160,6 +160,11 @@ impl Checkpoints {
         self.doubtful.insert(state.step);
         written.publish()?;
         self.doubtful.remove(&state.step);
+        self.settle(state)
+    }
+
+    /// What follows a checkpoint that is on the disk: it is named, and those that need not be kept go.
+    fn settle(&self, state: &RunState) -> Result<(), Error> {
         self.point_at(state)?;
         self.prune(&[state.best.map(|best| best.step), Some(state.fallback)])
     }
@@ -228,11 +233,11 @@ impl Checkpoints {
                     let warnings = faults.iter().map(|fault| passed_over(fault, step)).collect();
                     self.last_good = Some(step);
                     if faults.is_empty() && limit == u64::MAX {
-                        // A run that was killed between its last checkpoint and the pointer has nothing
-                        // more to save. The folders say the same, so a failure does no harm.
+                        // A run that was killed between its last checkpoint and what follows it has
+                        // nothing more to save. The folders say the same, so a failure does no harm.
                         let checkpoints = self.out.join(FOLDER);
                         let synced = self.vfs.sync_dir(&checkpoints);
-                        let _ = synced.map(|()| self.point_at(&state));
+                        let _ = synced.map(|()| self.settle(&state));
                     }
                     return Ok(Some(Loaded { state, tensors, warnings }));
                 }
