@@ -76,8 +76,11 @@ pub fn answer<E: From<Error>>(
         asked.push(judge.ask(vector, group));
     }
     let uncalibrated = judge.uncalibrated().or_else(|| {
-        let picture = asked.iter().any(|asked| asked.group().is_none());
-        picture.then_some(Uncalibrated::PictureQuery)
+        asked.iter().find_map(|asked| match asked.group() {
+            None => Some(Uncalibrated::PictureQuery),
+            Some(Group::English) => None,
+            Some(_) => Some(Uncalibrated::Language),
+        })
     });
     let wanted = (CANDIDATES_PER_RESULT * ask.top_k).max(LEAST_CANDIDATES);
     let mut rows = BTreeSet::new();

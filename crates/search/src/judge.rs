@@ -51,6 +51,8 @@ pub enum Uncalibrated {
     OneSubject,
     /// The query is a picture.
     PictureQuery,
+    /// The query is in a language for which nothing was fitted.
+    Language,
 }
 
 impl Uncalibrated {
@@ -60,6 +62,7 @@ impl Uncalibrated {
             Self::FewPictures => "fewer than 50 pictures",
             Self::OneSubject => "the pictures all show nearly the same",
             Self::PictureQuery => "probabilities are known for texts only",
+            Self::Language => "probabilities are known for English only",
         }
     }
 }
