@@ -54,11 +54,15 @@ impl Parameter {
 
     /// Whether weight decay applies: not to biases, not to norms, not to `logit_scale`.
     pub fn decays(&self) -> bool {
-        let is_norm = ["LayerNorm", "layernorm", "layer_norm", "layrnorm", "pre_LN"]
-            .iter()
-            .any(|part| self.name.contains(part));
-        !is_norm && !self.name.ends_with(".bias") && self.name != LOGIT_SCALE
+        !is_norm(&self.name) && !self.name.ends_with(".bias") && self.name != LOGIT_SCALE
     }
+}
+
+/// Whether a tensor belongs to a layer norm.
+pub(crate) fn is_norm(name: &str) -> bool {
+    ["LayerNorm", "layernorm", "layer_norm", "layrnorm", "pre_LN"]
+        .iter()
+        .any(|part| name.contains(part))
 }
 
 /// Name of the factor from cosine to logit, stored as a logarithm.

@@ -1,7 +1,7 @@
 //! Where a run starts: model folders, or a configuration and random numbers; and the folder that it
 //! leaves behind.
 
-use crate::parameters::{LOGIT_SCALE, Parameter, Parameters};
+use crate::parameters::{LOGIT_SCALE, Parameter, Parameters, is_norm};
 use crate::random::Random;
 use crate::{Error, Result};
 use altclip_checkpoint::{
@@ -62,6 +62,13 @@ impl Folder {
         Ok(Self { dir: dir.to_owned(), config, checkpoint })
     }
 
+    /// The whole model; nothing of it is read yet.
+    fn opened(&mut self) -> Result<Opened> {
+        let checkpoint = self.checkpoint.take();
+        let missing = || altclip_checkpoint::Error::NoWeights { dir: self.dir.clone() };
+        Ok(Opened::open(checkpoint.ok_or_else(missing)?, &self.config, true)?)
+    }
+
     fn files(&self, names: &[&str]) -> Vec<PathBuf> {
         names.iter().map(|name| self.dir.join(name)).filter(|path| path.is_file()).collect()
     }
@@ -73,11 +80,8 @@ impl Start {
     /// # Errors
     /// The folder is incomplete or damaged.
     pub fn of_model(dir: &Path, is_trained: &dyn Fn(&str) -> bool) -> Result<Self> {
-        let folder = Folder::open(dir)?;
-        let checkpoint = folder.checkpoint.as_ref().map(|_| Checkpoint::open(dir)).transpose()?;
-        let checkpoint = checkpoint
-            .ok_or_else(|| altclip_checkpoint::Error::NoWeights { dir: dir.to_owned() })?;
-        let opened = Opened::open(checkpoint, &folder.config, true)?;
+        let mut folder = Folder::open(dir)?;
+        let opened = folder.opened()?;
         if opened.family() == Family::AltClipText {
             return Err(altclip_models::Error::NoTower("vision tower").into());
         }
@@ -98,14 +102,8 @@ impl Start {
     /// # Errors
     /// A folder is incomplete, or the two do not fit.
     pub fn of_student(student: &Path, teacher: &Path, seed: u64, pool: &Pool) -> Result<Self> {
-        let (student, teacher) = (Folder::open(student)?, Folder::open(teacher)?);
-        let teacher_weights = teacher
-            .checkpoint
-            .as_ref()
-            .map(|_| Checkpoint::open(&teacher.dir))
-            .transpose()?
-            .ok_or_else(|| altclip_checkpoint::Error::NoWeights { dir: teacher.dir.clone() })?;
-        let opened = Opened::open(teacher_weights, &teacher.config, true)?;
+        let (student, mut teacher) = (Folder::open(student)?, Folder::open(teacher)?);
+        let opened = teacher.opened()?;
         let Text::Clip(teacher_text) = opened.config().text else {
             return Err(Error::NotATeacher { dir: teacher.dir });
         };
@@ -286,16 +284,13 @@ fn student_text(config: &[u8], weights: &Checkpoint, width: usize) -> Result<Alt
 fn random_tensor(pool: &Pool, seed: u64, model: &Model, tensor: &Expected) -> Vec<f32> {
     let name = tensor.name.as_str();
     let len = tensor.shape.iter().product();
-    let is_norm = ["LayerNorm", "layernorm", "layer_norm", "layrnorm", "pre_LN"]
-        .iter()
-        .any(|part| name.contains(part));
     if name == LOGIT_SCALE {
         return vec![(1.0f32 / 0.07).ln(); len];
     }
     if name.ends_with(".bias") {
         return vec![0.0; len];
     }
-    if is_norm {
+    if is_norm(name) {
         return vec![1.0; len];
     }
     let std = deviation(model, name);

@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use altclip_data::{CaptionedPictures, Dataset, LabelledPictures, Picture};
-use altclip_eval::{Classification, Pairs, RetrievalOptions, Rows, Scorer};
+use altclip_eval::{Pairs, RetrievalOptions, Rows, Scorer, zeroshot};
 use altclip_models::config::Model;
 use altclip_tensor::CpuBackend;
 use altclip_train::parameters::Parameters;
@@ -110,7 +110,7 @@ impl Measure {
             }
             Data::Labels(labels) => {
                 let texts = snapshot.encode_text(&labels.texts)?;
-                labels.scores(&images, &texts, width)
+                labels.scores(&images, &texts, width, self.threads)
             }
         }
         .map_err(|error| {
@@ -204,7 +204,13 @@ impl Captions {
 }
 
 impl Labels {
-    fn scores(&self, images: &[f32], texts: &[f32], width: usize) -> altclip_eval::Result<Scores> {
+    fn scores(
+        &self,
+        images: &[f32],
+        texts: &[f32],
+        width: usize,
+        threads: usize,
+    ) -> altclip_eval::Result<Scores> {
         let mut labels = Vec::new();
         for number in 0..self.data.len() {
             // A sample that could not be read ended the encoding already.
@@ -212,13 +218,9 @@ impl Labels {
         }
         let texts = Rows::new("text embeddings", texts, width)?;
         let classifier = altclip_eval::classifier(&texts, self.classes)?;
-        let mut found = Classification::new(self.classes)?;
-        for (image, label) in images.chunks_exact(width.max(1)).zip(labels) {
-            let dot = |class: &[f32]| image.iter().zip(class).map(|(a, b)| a * b).sum::<f32>();
-            let row: Vec<f32> = classifier.chunks_exact(width.max(1)).map(dot).collect();
-            found.add(&row, &[label])?;
-        }
-        let report = found.report()?;
+        let images = Rows::new("image embeddings", images, width)?;
+        let classes = Rows::new("labels", &classifier, width)?;
+        let report = zeroshot(&Scorer::new(threads), &images, &classes, &labels)?.report()?;
         let acc5 = report.acc5.map(|acc5| ("acc5".to_owned(), acc5));
         let figures = [
             ("acc1".to_owned(), report.acc1),
