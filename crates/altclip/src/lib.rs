@@ -23,7 +23,7 @@ pub use error::{Error, Kind};
 pub use files::{IMAGE_TOWER, preprocessor, tokenizer_in};
 pub use labels::Templates;
 pub use languages::languages;
-pub use model::{Conditioning, Inspection, LoadOptions, Model, inspect};
+pub use model::{BATCH_PICTURES, Conditioning, Inspection, LoadOptions, Model, inspect};
 pub use observer::{Event, Observer};
 pub use ordered::{Ordered, Panicked};
 pub use packed::{Converted, convert};

@@ -17,8 +17,8 @@ pub use altclip_models::alt_clip::Conditioning;
 
 /// Texts of one batch have at most this many tokens together, unless one text alone has more.
 pub(crate) const BATCH_TOKENS: usize = 2048;
-/// Pictures of one batch. More would not be faster, only larger.
-pub(crate) const BATCH_PICTURES: usize = 4;
+/// Pictures that go through a tower at once. More would be slower: activations would leave the cache.
+pub const BATCH_PICTURES: usize = 4;
 
 /// How a model is loaded and used.
 #[derive(Clone, Debug)]

@@ -120,8 +120,13 @@ impl Subject {
             .iter()
             .map(|&n| n as f32 / 128.0 - 1.0)
             .collect();
-        let pixels = self.backend().tensor(args.batch(), width, &pixels).map_err(wrapped)?;
-        let work = |b: &dyn Backend| Ok(vec![encoder.features(b, &pixels)?]);
+        // As the library does it: more at once would only leave the cache.
+        let rows = pixels.chunks(altclip::BATCH_PICTURES * width);
+        let tensor = |rows: &[f32]| self.backend().tensor(rows.len() / width, width, rows);
+        let batches = rows.map(tensor).collect::<Result<Vec<_>, _>>().map_err(wrapped)?;
+        let work = |b: &dyn Backend| {
+            batches.iter().map(|pixels| encoder.features(b, pixels)).collect::<Result<Vec<_>, _>>()
+        };
         self.measure("image", args, args.batch(), json!(vision.tokens()), &work)
     }
 
