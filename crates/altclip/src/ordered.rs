@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// A panic while an item was in work; the item is its only victim.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +68,19 @@ impl<T> Ordered<T> {
     /// Whether the next result is there, so that [`Iterator::next`] would not wait.
     pub fn is_ready(&self) -> bool {
         matches!(self.shared.lock().begun.front(), Some(Some(_)))
+    }
+
+    /// Waits until [`Iterator::next`] would not wait, at most for `limit`; `false` if that was not enough.
+    /// Without threads nothing is waited for: the work is done by whoever asks.
+    pub fn wait_ready(&self, limit: Duration) -> bool {
+        let state = self.shared.lock();
+        let waits = |state: &mut State<T>| {
+            !self.threads.is_empty()
+                && !matches!(state.begun.front(), Some(Some(_)))
+                && !(state.ended && state.begun.is_empty())
+        };
+        let waited = self.shared.ready.wait_timeout_while(state, limit, waits);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }
 

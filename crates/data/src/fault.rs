@@ -42,6 +42,10 @@ pub enum Reason {
     Unreadable,
     /// A number that is not below the number of samples. Fatal.
     NoSuchSample,
+    /// The thread that prepared it panicked, and did so again; the dataset itself never says so. Fatal.
+    WorkerPanicked,
+    /// The thread that prepares it does not end; the dataset itself never says so. Fatal.
+    WorkerHangs,
 }
 
 impl Reason {
@@ -59,6 +63,7 @@ impl Reason {
             Self::OtherLanguage => Code::E5011,
             Self::BadPicture => Code::E4004,
             Self::NoSuchSample => Code::E9001,
+            Self::WorkerPanicked | Self::WorkerHangs => Code::E6006,
         }
     }
 
@@ -80,6 +85,8 @@ impl Reason {
             Self::BadPicture => "remove the picture",
             Self::Unreadable => "check the disk or the network, then resume",
             Self::NoSuchSample => "report this as a bug",
+            Self::WorkerPanicked => "report this as a bug, with the sample; --resume goes on",
+            Self::WorkerHangs => "check the disk or the network, then --resume",
         }
     }
 }
@@ -102,6 +109,8 @@ impl fmt::Display for Reason {
             Self::BadPicture => "bad picture",
             Self::Unreadable => "unreadable",
             Self::NoSuchSample => "no such sample",
+            Self::WorkerPanicked => "a data worker panicked twice",
+            Self::WorkerHangs => "a data worker hangs",
         })
     }
 }
@@ -126,7 +135,13 @@ impl Fault {
 
     /// Whether going on with other samples makes no sense.
     pub fn is_fatal(&self) -> bool {
-        matches!(self.reason, Reason::Unreadable | Reason::NoSuchSample)
+        matches!(
+            self.reason,
+            Reason::Unreadable
+                | Reason::NoSuchSample
+                | Reason::WorkerPanicked
+                | Reason::WorkerHangs
+        )
     }
 }
 

@@ -119,7 +119,6 @@ codes! {
     E6004 8 "a loss or gradient is not finite";
     W6005 0 "a spike of the loss or gradient was damped";
     E6006 70 "a data worker failed";
-    E6007 6 "the batch does not fit the memory";
     E6008 2 "another run uses the folder";
     E6009 75 "training was interrupted; its state is saved";
     E6010 4 "a checkpoint is damaged or missing";

@@ -5,16 +5,42 @@ use altclip::Ordered;
 use altclip_data::{
     Arrival, Batch, Batches, BatchesOptions, Cursor, EpochEnd, Fault, Order, Place, Reason, Tally,
 };
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Makes a sample of its epoch and number.
 pub type Prepare<T> = dyn Fn(u64, u64) -> std::result::Result<T, Fault> + Send + Sync;
+
+/// Compares the files of a dataset with what they were.
+pub type Unchanged = dyn Fn() -> std::result::Result<(), altclip_data::Error> + Send + Sync;
+
+/// What there is to train on, before it is put into an order.
+pub struct Samples<T> {
+    /// Makes a sample.
+    pub prepare: Arc<Prepare<T>>,
+    /// How many there are in an epoch.
+    pub len: u64,
+    /// Asked when an epoch begins.
+    pub unchanged: Arc<Unchanged>,
+}
+
+impl<T> Samples<T> {
+    /// `len` samples that come of no file.
+    pub fn made(len: u64, prepare: Arc<Prepare<T>>) -> Self {
+        Self { prepare, len, unchanged: Arc::new(|| Ok(())) }
+    }
+}
+
+/// How long one sample may take. A disk that wakes up or a share that is mounted again is faster.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 type Arrivals<T> = Box<dyn Iterator<Item = Arrival<T>>>;
 
 /// The samples of a run, batch after batch, without end.
 pub struct Feed<T> {
     prepare: Arc<Prepare<T>>,
+    longest_wait: Duration,
     order: Order,
     batch_size: usize,
     threads: usize,
@@ -34,8 +60,19 @@ impl<T: Send + 'static> Feed<T> {
         threads: usize,
         (cursor, tally): (Cursor, Tally),
     ) -> Result<Self> {
-        let batches = batches(&prepare, order, batch_size, threads, cursor, tally)?;
-        Ok(Self { prepare, order, batch_size, threads, batches, cursor })
+        Self::waiting(prepare, order, (batch_size, threads), (cursor, tally), LONGEST_WAIT)
+    }
+
+    fn waiting(
+        prepare: Arc<Prepare<T>>,
+        order: Order,
+        (batch_size, threads): (usize, usize),
+        (cursor, tally): (Cursor, Tally),
+        longest_wait: Duration,
+    ) -> Result<Self> {
+        let arrivals = arrivals(&prepare, order, (batch_size, threads), cursor, longest_wait);
+        let batches = in_batches(arrivals, order, batch_size, tally)?;
+        Ok(Self { prepare, longest_wait, order, batch_size, threads, batches, cursor })
     }
 
     /// The next batch.
@@ -67,8 +104,9 @@ impl<T: Send + 'static> Feed<T> {
     /// # Errors
     /// As [`Feed::new`].
     pub fn go_to(&mut self, cursor: Cursor, tally: Tally) -> Result<()> {
-        self.batches =
-            batches(&self.prepare, self.order, self.batch_size, self.threads, cursor, tally)?;
+        let sizes = (self.batch_size, self.threads);
+        let arrivals = arrivals(&self.prepare, self.order, sizes, cursor, self.longest_wait);
+        self.batches = in_batches(arrivals, self.order, self.batch_size, tally)?;
         self.cursor = cursor;
         Ok(())
     }
@@ -90,33 +128,58 @@ fn advanced(cursor: Cursor, samples: u64, len: u64) -> Cursor {
     Cursor { epoch: cursor.epoch + position / len, position: position % len }
 }
 
-fn batches<T: Send + 'static>(
-    prepare: &Arc<Prepare<T>>,
+fn in_batches<T>(
+    arrivals: Arrivals<T>,
     order: Order,
     batch_size: usize,
-    threads: usize,
-    cursor: Cursor,
     tally: Tally,
 ) -> Result<Batches<Arrivals<T>>> {
     let options = BatchesOptions { batch_size, epoch_end: EpochEnd::Continue };
+    Ok(Batches::new(arrivals, order.len(), options, tally)?)
+}
+
+/// Samples in order from `cursor` on, made by other threads. A thread that panics tries its sample once more; one
+/// that panics again or does not end ends the run.
+fn arrivals<T: Send + 'static>(
+    prepare: &Arc<Prepare<T>>,
+    order: Order,
+    (batch_size, threads): (usize, usize),
+    cursor: Cursor,
+    longest_wait: Duration,
+) -> Arrivals<T> {
     let window = (2 * batch_size).clamp(4, 512);
     let work = {
         let prepare = Arc::clone(prepare);
-        move |(epoch, _, number): (u64, u64, u64)| prepare(epoch, number)
+        move |(epoch, _, number): (u64, u64, u64)| {
+            // A sample is made of what is only read, so a second try sees nothing half-done.
+            catch_unwind(AssertUnwindSafe(|| prepare(epoch, number)))
+                .unwrap_or_else(|_| prepare(epoch, number))
+        }
     };
-    let places = order.walk(cursor.epoch, cursor.position);
     let threads = if threads < 2 { 0 } else { threads };
+    let mut places = order.walk(cursor.epoch, cursor.position);
     let results = Ordered::new(order.walk(cursor.epoch, cursor.position), threads, window, work);
-    let arrivals = places.zip(results).map(|(at, result)| {
-        let panicked = |panic: altclip::Panicked| {
-            let file: Arc<str> = "dataset".into();
-            let place = Place { file, line: None, byte: None, key: Some(at.2.to_string()) };
-            Fault::new(Reason::BadPicture, place, panic.message)
-        };
-        (at, result.map_err(panicked).and_then(|sample| sample))
-    });
-    let arrivals: Arrivals<T> = Box::new(arrivals);
-    Ok(Batches::new(arrivals, order.len(), options, tally)?)
+    let mut results = Some(results);
+    Box::new(std::iter::from_fn(move || {
+        let at = places.next()?;
+        if !results.as_ref()?.wait_ready(longest_wait) {
+            // Its threads never end, so nobody may wait for them.
+            std::mem::forget(results.take());
+            let waited = format!("nothing for {} seconds", longest_wait.as_secs());
+            return Some((at, Err(failed(Reason::WorkerHangs, at.2, waited))));
+        }
+        let result = results
+            .as_mut()?
+            .next()?
+            .unwrap_or_else(|panic| Err(failed(Reason::WorkerPanicked, at.2, panic.message)));
+        Some((at, result))
+    }))
+}
+
+fn failed(reason: Reason, number: u64, detail: String) -> Fault {
+    let place =
+        Place { file: "dataset".into(), line: None, byte: None, key: Some(number.to_string()) };
+    Fault::new(reason, place, detail)
 }
 
 #[cfg(test)]
@@ -146,6 +209,57 @@ mod tests {
         for batch in &expected[3..] {
             assert_eq!(&second.next_batch().unwrap().samples, batch);
         }
+    }
+
+    fn fatal<T: Send + 'static>(prepare: Arc<Prepare<T>>, threads: usize) -> altclip_data::Error {
+        let from = (Cursor::default(), Tally::new(MaxBad::default(), 10));
+        let wait = Duration::from_millis(200);
+        let feed = Feed::waiting(prepare, Order::new(10, 3, true), (4, threads), from, wait);
+        let mut feed = feed.unwrap();
+        loop {
+            match feed.next_batch() {
+                Ok(_) => {}
+                Err(Error::Data(error)) => return error,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_is_tried_again_and_a_second_one_ends_the_run() {
+        let panics = |times: u32| -> Arc<Prepare<u64>> {
+            let left = std::sync::atomic::AtomicU32::new(times);
+            Arc::new(move |_, number| {
+                use std::sync::atomic::Ordering::SeqCst;
+                let panics = |left: u32| left.checked_sub(1);
+                if number == 7 && left.fetch_update(SeqCst, SeqCst, panics).is_ok() {
+                    panic!("injected");
+                }
+                Ok(number)
+            })
+        };
+        for threads in [1, 2] {
+            let error = fatal(panics(2), threads);
+            assert_eq!(error.code(), altclip_report::Code::E6006);
+            assert!(error.to_string().contains("injected"), "{error}");
+            let from = (Cursor::default(), Tally::new(MaxBad::default(), 10));
+            let mut once = Feed::new(panics(1), Order::new(10, 3, true), 5, threads, from).unwrap();
+            let numbers: Vec<u64> =
+                (0..2).flat_map(|_| once.next_batch().unwrap().samples).collect();
+            assert_eq!(numbers.len(), 10);
+            assert_eq!(once.tally().bad_samples(), 0);
+        }
+    }
+
+    #[test]
+    fn a_worker_that_hangs_ends_the_run() {
+        let hangs: Arc<Prepare<u64>> = Arc::new(|_, number| {
+            while number == 7 {
+                std::thread::park();
+            }
+            Ok(number)
+        });
+        assert_eq!(fatal(hangs, 2).code(), altclip_report::Code::E6006);
     }
 
     #[test]

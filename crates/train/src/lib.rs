@@ -27,6 +27,7 @@ pub mod run;
 pub mod samples;
 pub mod schedule;
 pub mod snapshot;
+pub mod spike;
 pub mod start;
 pub mod state;
 pub mod stop;

@@ -4,13 +4,14 @@
 //! counters. Random numbers are functions of those. So a run that was killed and resumed has the bits of
 //! one that was not.
 
-use crate::feed::{Feed, Prepare};
+use crate::feed::{Feed, Samples};
 use crate::guard::{Guard, NonFinite, Verdict, first_non_finite};
 use crate::metrics::{Log, Mark, StepRecord};
 use crate::optimizer::{Moments, Norms, Optimizer, Step, TensorUpdate};
 use crate::parameters::{Gradient, LOGIT_SCALE, Parameters};
 use crate::progress::{Event, Observer, Pace, Timings};
 use crate::schedule::Schedule;
+use crate::spike::SpikeGuard;
 use crate::state::{Best, Checkpoints, Loaded, Resume, RunState, TensorSlice};
 use crate::stop::{EarlyStopping, Stop, StopReason, Verdict as Better};
 use crate::task::Task;
@@ -40,8 +41,12 @@ pub struct RunOptions {
     pub seed: u64,
     /// Whether each epoch has an order of its own.
     pub shuffle: bool,
+    /// Deviations above its mean from which a gradient's norm is a spike, and damped; 0 looks for none.
+    pub spike_guard: f64,
     /// Share of bad samples that ends the run.
     pub max_bad: MaxBad,
+    /// Whether files may change while they are trained on.
+    pub allow_changed: bool,
     /// Threads that prepare samples.
     pub threads: usize,
     /// Steps between checkpoints.
@@ -59,10 +64,8 @@ pub type Scores = Vec<(String, f64)>;
 
 /// What a run is made of beside its task.
 pub struct Parts<'a, S> {
-    /// Makes samples.
-    pub prepare: Arc<Prepare<S>>,
-    /// Number of samples.
-    pub len: u64,
+    /// What is trained on.
+    pub samples: Samples<S>,
     /// Measures the model as it is; gives nothing where nothing is to be measured.
     pub evaluate: &'a mut dyn FnMut(&Parameters) -> Result<Scores>,
     /// Where checkpoints are kept.
@@ -109,6 +112,8 @@ struct Counters {
     updates: u64,
     tally: Tally,
     guard: Guard,
+    #[serde(default)]
+    spikes: SpikeGuard,
     early: EarlyStopping,
     /// How far `bad_batches.jsonl` goes.
     bad_log: Mark,
@@ -173,8 +178,9 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
         let mut counters = Counters {
             batches: 0,
             updates: 0,
-            tally: Tally::new(options.max_bad, parts.len),
+            tally: Tally::new(options.max_bad, parts.samples.len),
             guard: Guard::default(),
+            spikes: SpikeGuard::default(),
             early: EarlyStopping::new(options.patience.unwrap_or(0), 0.0, true),
             bad_log: Mark::default(),
         };
@@ -191,8 +197,8 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
         let bad_log = open_log(&mut parts, "bad_batches.jsonl", &counters.bad_log)?;
         let timings = Timings::open(&*parts.vfs, &parts.out.join("timings.jsonl")).ok();
         let feed = Feed::new(
-            parts.prepare.clone(),
-            Order::new(parts.len, options.seed, options.shuffle),
+            parts.samples.prepare.clone(),
+            Order::new(parts.samples.len, options.seed, options.shuffle),
             options.batch_size,
             options.threads,
             (cursor(&state), counters.tally.clone()),
@@ -275,7 +281,11 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
         task: &T,
     ) -> Result<Option<(StepRecord, Duration, u64)>> {
         let began = Instant::now();
+        let epoch = self.feed.cursor().epoch;
         let batch = self.feed.next_batch()?;
+        if batch.after.epoch != epoch && !self.options.allow_changed {
+            (self.parts.samples.unchanged)()?;
+        }
         self.counters.batches += 1;
         let step = self.state.step + 1;
         let outcome = task.step(self.parameters, step, &batch.samples)?;
@@ -296,10 +306,12 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
         match self.counters.guard.judge(self.counters.batches, bad.as_ref()) {
             Verdict::Update => {
                 self.counters.updates += 1;
+                let clipped = norms.clip_coefficient(self.options.grad_clip);
+                let damped = self.damp(step, norms.global());
                 let update = Step {
                     number: self.counters.updates,
                     lr,
-                    gradient_scale: norms.clip_coefficient(self.options.grad_clip),
+                    gradient_scale: clipped.min(damped as f32),
                 };
                 self.update(update, &outcome.gradients);
                 task.after_update(self.parameters);
@@ -331,8 +343,23 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
         Ok(Some((record, took, samples)))
     }
 
+    /// The factor of a gradient of this norm; a spike is said.
+    fn damp(&mut self, step: u64, norm: f64) -> f64 {
+        let Some(spike) = self.counters.spikes.judge(norm, self.options.spike_guard) else {
+            return 1.0;
+        };
+        let note = Report::new(Code::W6005, "training", "a spike of the gradient was damped")
+            .place(format!("step {step}"))
+            .got(format!("a norm of {norm:.3}, z-score {:.1}", spike.z))
+            .expected(format!("at most {} deviations above the mean", self.options.spike_guard))
+            .help("if there are many, lower --lr; --spike-guard 0 leaves them");
+        self.parts.observer.tell(&Event::Notice(&note));
+        spike.factor
+    }
+
     fn write_down(&mut self, record: &StepRecord, took: Duration, samples: u64) -> Result<()> {
-        self.log.line(&record.line())?;
+        // A line that a full disk refuses waits for the next checkpoint, which says so.
+        let _ = self.log.line(&record.line());
         self.pace.step(samples, took);
         let progress = self.pace.progress(record, self.options.schedule.total_steps);
         if let Some(timings) = &mut self.timings
@@ -367,7 +394,7 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
         let verdict = verdict.name();
         let batch = BadBatch { step, batch: self.counters.batches, what, verdict, samples };
         let line = serde_json::to_string(&batch).unwrap_or_default();
-        self.bad_log.line(&(line + "\n"))?;
+        let _ = self.bad_log.line(&(line + "\n"));
         let message = "a batch whose loss or gradients are not finite was passed over";
         let note = Report::new(Code::W6014, "training", message)
             .place(format!("step {step}, batch {}: {verdict}", self.counters.batches))
@@ -410,13 +437,16 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
         (self.state.epoch, self.state.cursor) = (cursor.epoch, cursor.position);
         self.counters.tally = self.feed.tally().clone();
         let marks = self.log.mark().and_then(|log| Ok((log, self.bad_log.mark()?)));
-        let saved = marks.and_then(|(log, bad_log)| {
-            self.state.log = log;
-            self.counters.bad_log = bad_log;
-            let counters = serde_json::to_value(&self.counters).unwrap_or_default();
-            self.state.counters = BTreeMap::from([("run".to_owned(), counters)]);
-            self.parts.checkpoints.save(&self.state, slices(self.parameters, &self.moments))
-        });
+        let saved = match marks {
+            Ok((log, bad_log)) => {
+                self.state.log = log;
+                self.counters.bad_log = bad_log;
+                let counters = serde_json::to_value(&self.counters).unwrap_or_default();
+                self.state.counters = BTreeMap::from([("run".to_owned(), counters)]);
+                self.parts.checkpoints.save(&self.state, slices(self.parameters, &self.moments))
+            }
+            Err(error) => Err(self.parts.checkpoints.not_saved(self.state.step, 0, error)),
+        };
         match saved {
             Ok(dir) => {
                 self.parts.observer.tell(&Event::Saved { step: self.state.step, dir: &dir });

@@ -3,7 +3,7 @@
 use crate::augment::Augment;
 use crate::contrastive::{ImageText, Picture};
 use crate::distill::PairIds;
-use crate::feed::Prepare;
+use crate::feed::{Prepare, Samples};
 use crate::random::Random;
 use altclip::cache::FeatureCache;
 use altclip_data::{
@@ -38,6 +38,16 @@ impl Ids {
     }
 }
 
+/// Samples of a dataset.
+fn of<D: Dataset + Send + Sync + 'static, T>(
+    data: &Arc<D>,
+    len: u64,
+    prepare: Arc<Prepare<T>>,
+) -> Samples<T> {
+    let data = Arc::clone(data);
+    Samples { prepare, len, unchanged: Arc::new(move || data.check_unchanged()) }
+}
+
 /// How many samples pairs give: with identity pairs each sentence of the teacher is one more.
 pub fn pair_count(pairs: u64, identity: bool) -> u64 {
     if identity { 2 * pairs } else { pairs }
@@ -50,8 +60,10 @@ pub fn pairs(
     teacher: Ids,
     student: Ids,
     identity: bool,
-) -> Arc<Prepare<PairIds>> {
-    Arc::new(move |_, number| {
+) -> Samples<PairIds> {
+    let all = Arc::clone(&data);
+    let len = pair_count(data.len(), identity);
+    let prepare = Arc::new(move |_, number| {
         let (line, same) = if identity { (number / 2, number % 2 == 1) } else { (number, false) };
         let pair = data.get(line)?;
         let place = || data.place(line);
@@ -61,7 +73,8 @@ pub fn pairs(
             teacher: teacher.of(&pair.source, place)?,
             student: student.of(text, place)?,
         })
-    })
+    });
+    of(&all, len, prepare)
 }
 
 /// How pictures become pixel values.
@@ -137,9 +150,10 @@ pub fn captions(
     ids: Ids,
     pictures: Pictures,
     cache: Option<FeatureCache>,
-) -> Arc<Prepare<ImageText>> {
+) -> Samples<ImageText> {
     let cache = cache.map(Mutex::new);
-    Arc::new(move |epoch, number| {
+    let (all, len) = (Arc::clone(&data), data.len());
+    let prepare = Arc::new(move |epoch, number| {
         let Captioned { picture, captions, .. } = data.get(number)?;
         let place = || data.place(number);
         let nth = drawn(pictures.seed, "caption", epoch, number, captions.len());
@@ -158,7 +172,8 @@ pub fn captions(
             text: ids.of(caption, place)?,
             meaning: xxh3_64(caption.as_bytes()),
         })
-    })
+    });
+    of(&all, len, prepare)
 }
 
 /// Labelled pictures; each epoch draws a template. Pictures of one label are positives of each other's
@@ -168,8 +183,9 @@ pub fn labelled(
     ids: Ids,
     pictures: Pictures,
     templates: Vec<String>,
-) -> Arc<Prepare<ImageText>> {
-    Arc::new(move |epoch, number| {
+) -> Samples<ImageText> {
+    let (all, len) = (Arc::clone(&data), data.len());
+    let prepare = Arc::new(move |epoch, number| {
         let sample = data.get(number)?;
         let place = || data.place(number);
         let nth = drawn(pictures.seed, "template", epoch, number, templates.len());
@@ -185,5 +201,6 @@ pub fn labelled(
             text: ids.of(&caption, place)?,
             meaning: xxh3_64(sample.class_name.as_bytes()),
         })
-    })
+    });
+    of(&all, len, prepare)
 }

@@ -1,5 +1,5 @@
 //! Infinities and NaNs at random places and steps: none reaches the weights or the moments, and what was
-//! decided is decided again after a kill.
+//! decided is decided again after a kill. A spike is damped.
 //!
 //! 60 runs of a tiny CLIP by default; `ALTCLIP_TORTURE=full` for all 500 injections and more.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
@@ -9,7 +9,7 @@ use altclip_durable::RealFs;
 use altclip_report::Diagnose;
 use altclip_tensor::CpuBackend;
 use altclip_train::contrastive::{Contrastive, ImageText, Picture};
-use altclip_train::feed::Prepare;
+use altclip_train::feed::{Prepare, Samples};
 use altclip_train::optimizer::{Algorithm, Optimizer};
 use altclip_train::parameters::{Gradient, Parameter, Parameters};
 use altclip_train::progress::Event;
@@ -163,7 +163,9 @@ fn options(steps: u64, save_every: u64) -> RunOptions {
         grad_clip: 1.0,
         seed: 0,
         shuffle: false,
+        spike_guard: 0.0,
         max_bad: MaxBad::default(),
+        allow_changed: false,
         threads: 1,
         save_every,
         eval_every: 0,
@@ -183,8 +185,7 @@ fn train<T: Task<Sample = ImageText>>(
     let (vfs, stop, backend) = (Arc::new(RealFs), Stop::new(), CpuBackend::new(1));
     let mut observer = |event: &Event<'_>| watch(event, &stop);
     let parts = Parts {
-        prepare: samples(),
-        len: LEN,
+        samples: Samples::made(LEN, samples()),
         evaluate: &mut |_| Ok(Scores::new()),
         checkpoints: &mut Checkpoints::open(vfs.clone(), out, Keep { last: 2 }).unwrap(),
         vfs,
@@ -407,4 +408,62 @@ fn what_was_decided_is_decided_again_after_an_interruption() {
             assert_eq!(differ, [false; 5], "{name}, seed {seed}");
         }
     }
+}
+
+/// Real training with one batch whose gradients are a thousand times too large.
+struct Spiked {
+    task: Contrastive,
+    batch: u64,
+}
+
+impl Task for Spiked {
+    type Sample = ImageText;
+
+    fn step(&self, parameters: &Parameters, step: u64, batch: &[ImageText]) -> Result<Outcome> {
+        let mut outcome = self.task.step(parameters, step, batch)?;
+        if batch_of(batch) == self.batch {
+            for gradient in &mut outcome.gradients {
+                let (Gradient::Dense(values) | Gradient::Rows { values, .. }) = gradient;
+                values.iter_mut().for_each(|value| *value *= 1000.0);
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn after_update(&self, parameters: &mut Parameters) {
+        self.task.after_update(parameters);
+    }
+}
+
+/// TR7. Adam would carry the spike in its second moments for hundreds of steps.
+#[test]
+fn a_spike_is_damped_and_said() {
+    let run = |spike_guard: f64| {
+        let (mut start, task) = clip();
+        let spiked = Spiked { task, batch: 80 };
+        let dir = tempfile::tempdir_in(fast()).unwrap();
+        let options = RunOptions { spike_guard, grad_clip: 0.0, ..options(82, 82) };
+        let (mut said, mut largest) = (Vec::new(), 0.0_f32);
+        let mut watch = |event: &Event<'_>, _: &Stop| match event {
+            Event::Notice(report) => said.push(report.to_string()),
+            Event::Saved { dir, .. } => {
+                let moments = tensors(dir).into_iter();
+                let second = moments.filter(|(name, _)| name.starts_with("exp_avg_sq."));
+                let values = |bytes: Vec<u8>| bytes.as_chunks().0.to_vec();
+                let values = second.flat_map(|(_, bytes)| values(bytes)).map(f32::from_le_bytes);
+                largest = values.fold(0.0, f32::max);
+            }
+            _ => {}
+        };
+        train(&spiked, &mut start, dir.path(), &options, &mut watch).unwrap();
+        (said, largest)
+    };
+    let (said, damped) = run(altclip_train::spike::LIMIT);
+    assert!(
+        matches!(&said[..], [one] if one.contains("W6005") && one.contains("step 81")),
+        "{said:?}"
+    );
+    let (unsaid, spoiled) = run(0.0);
+    assert!(unsaid.is_empty(), "{unsaid:?}");
+    assert!(spoiled > 1000.0 * damped, "{spoiled} and {damped}");
 }

@@ -10,7 +10,7 @@ use altclip_models::Opened;
 use altclip_tensor::{CpuBackend, Precision};
 use altclip_train::contrastive::{Contrastive, ImageText, Picture};
 use altclip_train::distill::{Distill, PairIds, Teacher};
-use altclip_train::feed::Prepare;
+use altclip_train::feed::{Prepare, Samples};
 use altclip_train::optimizer::{Algorithm, Optimizer};
 use altclip_train::run::{Parts, RunOptions, Scores, run};
 use altclip_train::schedule::Schedule;
@@ -132,7 +132,9 @@ fn train<T: Task>(
         grad_clip: golden.number("max_norm"),
         seed: 0,
         shuffle: false,
+        spike_guard: 0.0,
         max_bad: MaxBad::default(),
+        allow_changed: false,
         threads: 2,
         save_every: 1000,
         eval_every: 0,
@@ -155,8 +157,7 @@ fn train<T: Task>(
         &mut start.parameters,
         &options,
         Parts {
-            prepare,
-            len: steps * batch as u64,
+            samples: Samples::made(steps * batch as u64, prepare),
             evaluate: &mut |_| Ok(Scores::new()),
             checkpoints: &mut Checkpoints::open(vfs.clone(), dir.path(), Keep { last: 1 }).unwrap(),
             vfs,

@@ -79,6 +79,9 @@ pub(crate) struct Run {
     /// Largest norm of all gradients together; 0 leaves them
     #[arg(long, value_name = "X")]
     pub(crate) grad_clip: Option<f64>,
+    /// Damp gradients whose norm is more than Z deviations above its running mean; 0 leaves them
+    #[arg(long, value_name = "Z", default_value_t = altclip_train::spike::LIMIT)]
+    pub(crate) spike_guard: f64,
     /// How weights are updated
     #[arg(long, value_enum, default_value_t = Optimizer::Adamw)]
     pub(crate) optimizer: Optimizer,
@@ -124,6 +127,9 @@ pub(crate) struct Run {
     /// Share of bad samples in the last 10,000 that ends the run
     #[arg(long, value_name = "SHARE", default_value = "1%")]
     pub(crate) max_bad: String,
+    /// Go on although files changed after they were opened; the order of the data is another one then
+    #[arg(long)]
+    pub(crate) allow_changed: bool,
     /// Start although the pre-check found errors in the data
     #[arg(long)]
     pub(crate) ignore_check: bool,

@@ -31,7 +31,6 @@ const ELSEWHERE: &[(Code, &str)] = &[
     (Code::E6004, "needs a run: crates/train"),
     (Code::W6005, "needs a run: crates/train"),
     (Code::E6006, "needs a run: crates/train"),
-    (Code::E6007, "needs a run: crates/train"),
     (Code::E6008, "needs two processes: tests/train/refusals.rs"),
     (Code::E6009, "needs a signal: tests/train/kills.rs"),
     (Code::E6010, "needs a run: tests/train/refusals.rs"),

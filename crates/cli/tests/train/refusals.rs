@@ -4,6 +4,7 @@ use crate::data::{Data, Out};
 use crate::support::child::{Outcome, Run};
 use altclip_report::Code;
 use serde_json::json;
+use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -366,4 +367,72 @@ fn a_disk_without_room_is_said_at_once() {
     assert_eq!(outcome.status, Some(6), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("[E6001]"), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("free") && outcome.stderr.contains("bytes"));
+}
+
+/// Runs while `disturb` is called, once, behind the first checkpoint.
+fn disturbed(data: &Data, run: Run, out: &str, disturb: impl FnOnce()) -> Outcome {
+    let out = data.out(out);
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| run.go());
+        let begun = Instant::now();
+        while !out.has("LATEST") && begun.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        disturb();
+        running.join().unwrap()
+    })
+}
+
+const ENDLESS: [&str; 4] = ["--max-steps", "1000000", "--save-every", "20"];
+
+/// TR3: a disk that fills up while a run goes on: said each time, and the third time is the last.
+#[test]
+fn a_disk_that_fills_up_ends_a_run_with_its_last_checkpoint() {
+    let data = Data::new();
+    std::fs::create_dir(data.at("small")).unwrap();
+    let small = data.at("small");
+    let mount = ["-t", "tmpfs", "-o", "size=12m", "tmpfs", &small];
+    let mounted = std::process::Command::new("mount").args(mount).output();
+    if !mounted.is_ok_and(|output| output.status.success()) {
+        println!("skipped: no file system can be mounted here");
+        return;
+    }
+    let run = data.train("distill", "small/out", &ENDLESS);
+    let fill = || {
+        let mut file = std::fs::File::create(data.at("small/filler")).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+    };
+    let outcome = disturbed(&data, run, "small/out", fill);
+    let refused = outcome.stderr.lines().filter(|line| line.contains("[E6001]")).count();
+    std::fs::remove_file(data.at("small/filler")).unwrap();
+    let on = data.train("distill", "small/out", &[&ENDLESS[..], &["--resume", "exact"]].concat());
+    let mut on = on.spawn();
+    std::thread::sleep(Duration::from_millis(500));
+    let goes_on = on.try_wait().unwrap().is_none();
+    on.kill().unwrap();
+    on.wait().unwrap();
+    let _ = std::process::Command::new("umount").arg(&small).status();
+    assert_eq!(outcome.status, Some(6), "{}", outcome.stderr);
+    assert_eq!(refused, 3, "{}", outcome.stderr);
+    assert!(goes_on, "it does not resume");
+}
+
+/// DS6: data that change while they are trained on end the run where the next epoch begins, or are allowed.
+#[test]
+fn data_that_change_between_epochs_are_noticed() {
+    let data = Data::new();
+    let pairs = data.at("captions.jsonl");
+    let touch = || {
+        let file = std::fs::OpenOptions::new().append(true).open(&pairs).unwrap();
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    };
+    let run = contrastive(&data, &pairs, &ENDLESS);
+    let outcome = disturbed(&data, run, "out", touch);
+    assert_eq!(outcome.status, Some(3), "{}", outcome.stderr);
+    let said = |line: &str| line.contains("[E5006]") && line.contains("captions.jsonl");
+    assert!(outcome.stderr.lines().any(said), "{}", outcome.stderr);
+    let flags = ["--max-steps", "40", "--allow-changed"];
+    let run = data.train("contrastive", "allowed", &flags);
+    let outcome = disturbed(&data, run, "allowed", touch);
+    assert_eq!(outcome.status, Some(0), "{}", outcome.stderr);
 }

@@ -124,17 +124,21 @@ impl Checkpoints {
                 self.last_good = Some(state.step);
                 Ok(dir)
             }
-            Err(source) => {
-                self.failed += 1;
-                Err(Error::Save {
-                    step: state.step,
-                    in_a_row: self.failed,
-                    needed,
-                    free: self.vfs.free_space(&self.out).ok(),
-                    last_good: self.last_good,
-                    source: Box::new(source),
-                })
-            }
+            Err(source) => Err(self.not_saved(state.step, needed, source)),
+        }
+    }
+
+    /// Counts a checkpoint of `needed` bytes that could not be saved, or whose logs could not: the error of
+    /// [`Checkpoints::save`].
+    pub fn not_saved(&mut self, step: u64, needed: u64, source: Error) -> Error {
+        self.failed += 1;
+        Error::Save {
+            step,
+            in_a_row: self.failed,
+            needed,
+            free: self.vfs.free_space(&self.out).ok(),
+            last_good: self.last_good,
+            source: Box::new(source),
         }
     }
 

@@ -64,10 +64,9 @@ pub(crate) fn stage2(args: &Stage2, reporter: Reporter) -> Result<(), Failure> {
     let task = Contrastive::new(start.model, session.engine(), pictures.len(), Some(writing));
     let ids = ids(&dir, &full.run)?;
     session.check(&check::captions(&data, &ids, &full.run))?;
-    let len = data.len();
-    let prepare = samples::captions(Arc::new(data), ids, pictures, Some(reading));
+    let samples = samples::captions(Arc::new(data), ids, pictures, Some(reading));
     let measure = session.measure(&dir, &dir, true)?;
-    session.train(&task, &mut start, (prepare, len), measure, |_| Ok(()))
+    session.train(&task, &mut start, samples, measure, |_| Ok(()))
 }
 
 pub(crate) fn clip(args: &Clip, reporter: Reporter) -> Result<(), Failure> {
@@ -97,11 +96,11 @@ pub(crate) fn clip(args: &Clip, reporter: Reporter) -> Result<(), Failure> {
     let dir = config.parent().unwrap_or(Path::new("")).to_owned();
     let pictures = pictures(&dir, full.augment.into(), full.run.seed)?;
     let task = Contrastive::new(start.model, session.engine(), pictures.len(), None);
-    let (ids, len) = (ids(&dir, &full.run)?, data.len());
+    let ids = ids(&dir, &full.run)?;
     session.check(&check::captions(&data, &ids, &full.run))?;
-    let prepare = samples::captions(Arc::new(data), ids, pictures, None);
+    let samples = samples::captions(Arc::new(data), ids, pictures, None);
     let measure = session.measure(&dir, &dir, false)?;
-    session.train(&task, &mut start, (prepare, len), measure, |_| Ok(()))
+    session.train(&task, &mut start, samples, measure, |_| Ok(()))
 }
 
 /// Opens pictures with captions.

@@ -65,9 +65,9 @@ pub(crate) fn run(args: &Args, reporter: Reporter) -> Result<(), Failure> {
     let cache = FeatureCache::open(&session.file("cache/teacher.rows"), &made_of, width)?;
     let teacher = Teacher::new(opened.config(), &opened.files(), session.threads(), Some(cache))?;
     let task = Distill { model: start.model, teacher, engine: session.engine() };
-    let prepare = samples::pairs(Arc::new(data), teacher_ids, student_ids, args.add_identity_pairs);
+    let samples = samples::pairs(Arc::new(data), teacher_ids, student_ids, args.add_identity_pairs);
     let measure = session.measure(&student_dir, &teacher_dir, true)?;
-    session.train(&task, &mut start, (prepare, len), measure, |_| Ok(()))
+    session.train(&task, &mut start, samples, measure, |_| Ok(()))
 }
 
 /// A model folder without its tokenizer.

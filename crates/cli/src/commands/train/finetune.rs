@@ -67,10 +67,9 @@ pub(crate) fn run(args: &Args, reporter: Reporter) -> Result<(), Failure> {
     let ids = ids(&dir, &full.run)?;
     session.check(&check::labels(&data, &full.template, &ids, &full.run))?;
     let measure = session.measure_labels(&full.template, &ids, &dir, !trains_images)?;
-    let len = data.len();
-    let prepare = samples::labelled(Arc::new(data), ids, pictures, full.template.clone());
+    let samples = samples::labelled(Arc::new(data), ids, pictures, full.template.clone());
     let out = full.run.out;
-    session.train(&task, &mut start, (prepare, len), measure, |start| {
+    session.train(&task, &mut start, samples, measure, |start| {
         if args.save_adapter {
             save_adapter(start, &out.join("adapter"))?;
         }

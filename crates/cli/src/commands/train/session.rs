@@ -12,7 +12,7 @@ use altclip_durable::{Lock, RealFs, Vfs};
 use altclip_report::{Code, Report, quote};
 use altclip_train::Error;
 use altclip_train::augment::Augment;
-use altclip_train::feed::Prepare;
+use altclip_train::feed::Samples;
 use altclip_train::optimizer::{Algorithm, Optimizer};
 use altclip_train::progress::Event;
 use altclip_train::report::{About, Series};
@@ -113,7 +113,7 @@ impl Session {
             )
         })?;
         // What the bits of a run depend on; where it is saved and how it is watched is free.
-        const FREE: [&str; 14] = [
+        const FREE: [&str; 15] = [
             "out",
             "resume",
             "save-every",
@@ -127,6 +127,7 @@ impl Session {
             "ignore-check",
             "save-bf16",
             "max-bad",
+            "allow-changed",
             "images",
         ];
         let table: toml::Table = toml.parse().unwrap_or_default();
@@ -145,6 +146,11 @@ impl Session {
         // A run that must not go on leaves settings, caches and logs as they are.
         let goes_on = run.resume.and_then(|_| peek(&RealFs, &run.out));
         if let Some(state) = &goes_on {
+            if run.allow_changed
+                && let Some(data) = state.fixed.get("data")
+            {
+                fixed.insert("data".into(), data.clone());
+            }
             state.require(&fixed)?;
         }
         let path = run.out.join("config.toml");
@@ -277,7 +283,9 @@ impl Session {
             grad_clip: value(run.grad_clip),
             seed: run.seed,
             shuffle: !run.no_shuffle,
+            spike_guard: run.spike_guard,
             max_bad,
+            allow_changed: run.allow_changed,
             threads: self.threads(),
             save_every: run.save_every.unwrap_or(1),
             eval_every: run.eval_every.unwrap_or(0),
@@ -291,7 +299,7 @@ impl Session {
         &self,
         task: &T,
         start: &mut Start,
-        (prepare, len): (Arc<Prepare<T::Sample>>, u64),
+        samples: Samples<T::Sample>,
         mut measure: Option<Measure>,
         finish: impl FnOnce(&mut Start) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
@@ -312,8 +320,7 @@ impl Session {
             &mut start.parameters,
             &options,
             Parts {
-                prepare,
-                len,
+                samples,
                 evaluate: &mut evaluate,
                 checkpoints: &mut checkpoints,
                 vfs: vfs.clone(),
