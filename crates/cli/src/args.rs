@@ -2,6 +2,7 @@
 
 pub(crate) mod config_file;
 mod eval;
+mod number;
 mod search;
 pub(crate) mod train;
 
@@ -37,7 +38,8 @@ const EXAMPLES: &str = "Examples:
   altclip classify --model BAAI/AltCLIP --label 一只猫 --label 'a dog' cat.jpg
   altclip embed --model BAAI/AltCLIP --image photos/ --json > photos.jsonl
 
-Exit status: 0 done, 2 usage, 3 input refused, 4 model refused, 5 index refused, 6 resource, 7 file or network, 70 bug.";
+Exit status: 0 done, 2 usage, 3 input refused, 4 model refused, 5 index refused, 6 resource, 7 file or network,
+8 training's numbers, 70 bug, 75 training interrupted and saved.";
 
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum ErrorFormat {

@@ -36,7 +36,7 @@ pub(crate) fn exists(path: &Path) -> Failure {
             .place(quote(&path.to_string_lossy()))
             .got("an existing file or folder")
             .expected("a new name")
-            .help("choose another name, or remove it first"),
+            .help("choose another name, or add --overwrite where the command has it"),
     )
 }
 

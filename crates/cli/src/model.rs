@@ -35,7 +35,12 @@ pub(crate) fn nano() -> Result<PathBuf, Failure> {
 
 /// The folder of a model that another flag names.
 pub(crate) fn named(model: &Path) -> Result<PathBuf, Failure> {
-    folder(&ModelArgs { model: Some(model.to_owned()), allow_extra_keys: false })
+    folder_of(Some(model))
+}
+
+/// The same for a flag that may be missing, with a word on what can be named.
+pub(crate) fn folder_of(model: Option<&Path>) -> Result<PathBuf, Failure> {
+    folder(&ModelArgs { model: model.map(Path::to_owned), allow_extra_keys: false })
 }
 
 /// The folder, packed file or author's own weight file of the model that was named.

@@ -60,7 +60,13 @@ pub struct Tally {
     recent: VecDeque<u64>,
     reasons: BTreeMap<Reason, u64>,
     files: BTreeMap<String, u64>,
+    /// Where the first bad samples are.
+    #[serde(default)]
+    first: Vec<String>,
 }
+
+/// Bad samples that are named at the end of a run.
+const NAMED: usize = 8;
 
 impl Tally {
     /// Nothing counted yet, for a dataset of `len` samples.
@@ -73,6 +79,7 @@ impl Tally {
             recent: VecDeque::new(),
             reasons: BTreeMap::new(),
             files: BTreeMap::new(),
+            first: Vec::new(),
         }
     }
 
@@ -102,6 +109,9 @@ impl Tally {
         self.seen += 1;
         self.bad += 1;
         *self.reasons.entry(fault.reason).or_default() += 1;
+        if self.first.len() < NAMED {
+            self.first.push(fault.place.to_string());
+        }
         *self.files.entry(fault.place.file.to_string()).or_default() += 1;
         if self.recent.len() as u64 > self.allowed() { Err(self.too_many(fault)) } else { Ok(()) }
     }
@@ -143,12 +153,15 @@ impl Tally {
     }
 }
 
-/// `3 of 1000 samples were bad (2 no text, 1 broken line)`.
+/// `3 of 1000 samples were bad (2 no text, 1 broken line): a.tsv, line 3; …`.
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of {} samples were bad", self.bad, self.seen)?;
         if self.bad > 0 {
-            write!(f, " ({})", Error::table_of(&self.reasons))?;
+            write!(f, " ({}): {}", Error::table_of(&self.reasons), self.first.join("; "))?;
+            if self.bad > self.first.len() as u64 {
+                f.write_str("; …")?;
+            }
         }
         Ok(())
     }

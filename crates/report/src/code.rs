@@ -126,6 +126,7 @@ codes! {
     W6012 0 "the log of the steps before the checkpoint is not there";
     E6013 2 "the training configuration is not valid";
     W6014 0 "a batch whose loss or gradients are not finite was passed over";
+    I6016 0 "a run ended early, with the model of its best step";
     E7001 5 "the index holds less than was acknowledged";
     I7002 0 "a commit that was not acknowledged was taken over";
     E7003 5 "the index is damaged";

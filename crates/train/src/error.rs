@@ -68,7 +68,7 @@ pub enum Error {
     #[error("no more samples arrive")]
     NoMoreData,
     /// The guard gave up.
-    #[error("loss or gradients are not finite again and again")]
+    #[error("training stops at numbers that are not finite")]
     NotFinite {
         /// The step.
         step: u64,
@@ -77,6 +77,9 @@ pub enum Error {
         /// Numbers of the samples of the batch in the data.
         samples: Vec<u64>,
     },
+    /// The process was asked to stop in the middle of a measurement.
+    #[error("interrupted while the model was measured; the last checkpoint is whole")]
+    Stopped,
     /// Checkpoints and logs.
     #[error(transparent)]
     Saved(#[from] crate::state::Error),
@@ -162,6 +165,9 @@ impl Diagnose for Error {
             Error::NoTensor(_) | Error::NoGradient(_) | Error::NoPixels { .. } => {
                 training(Code::E9001).help("please report this line")
             }
+            Error::Stopped => {
+                training(Code::E6009).help("the same command with --resume goes on from there")
+            }
             Error::NoMoreData => training(Code::E9001).help("please report this line"),
             Error::NotFinite { step, what, samples } => training(Code::E6004)
                 .place(format!("step {step}"))
@@ -185,5 +191,7 @@ pub(crate) fn not_finite(what: &NonFinite, samples: &[u64]) -> String {
     if samples.len() > shown.len() {
         shown.push("…".to_owned());
     }
-    format!("NaN or infinity in {what}; samples {}", shown.join(", "))
+    let samples =
+        if shown.is_empty() { String::new() } else { format!("; samples {}", shown.join(", ")) };
+    format!("NaN or infinity in {what}{samples}")
 }

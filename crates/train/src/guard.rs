@@ -44,6 +44,8 @@ pub enum NonFinite {
     LogitScale,
     /// The gradient of the tensor of this name.
     Gradient(String),
+    /// The tensor of this name itself.
+    Weight(String),
 }
 
 impl fmt::Display for NonFinite {
@@ -52,6 +54,7 @@ impl fmt::Display for NonFinite {
             NonFinite::Loss => f.write_str("the loss"),
             NonFinite::LogitScale => f.write_str("logit_scale"),
             NonFinite::Gradient(name) => write!(f, "the gradient of {name}"),
+            NonFinite::Weight(name) => write!(f, "the weights {name}"),
         }
     }
 }

@@ -261,6 +261,9 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
                 over = true;
             }
         }
+        if end == StopReason::EarlyStopping {
+            self.take_best()?;
+        }
         let seconds = self.busy.as_secs_f64();
         Ok(Summary {
             end,
@@ -432,7 +435,32 @@ impl<'a, 'p, S: Send + 'static> Training<'a, 'p, S> {
         Ok(Some(verdict))
     }
 
+    /// The weights of the best measurement, where it was not the last.
+    fn take_best(&mut self) -> Result<()> {
+        let Some(best) = self.state.best.filter(|best| best.step != self.state.step) else {
+            return Ok(());
+        };
+        let Some(loaded) = self.parts.checkpoints.load(Resume::NotAfter(best.step))? else {
+            return Ok(());
+        };
+        let step = loaded.state.step;
+        restore(loaded, self.parameters, &mut self.moments)?;
+        let last = self.state.step;
+        let note = Report::new(Code::I6016, "training", "the run ended early, with its best model")
+            .place(format!("step {last}"))
+            .got(format!("nothing better since step {step} ({:.4})", best.value))
+            .help("without --patience it goes on to its last step");
+        self.parts.observer.tell(&Event::Notice(&note));
+        Ok(())
+    }
+
     fn save(&mut self) -> Result<()> {
+        // An update by finite numbers may still overflow; what it leaves must not replace a good checkpoint.
+        let spoiled = |values: &[f32]| values.iter().any(|value| !value.is_finite());
+        if let Some(p) = self.parameters.trained().iter().find(|p| spoiled(p.values())) {
+            let (step, what) = (self.state.step, NonFinite::Weight(p.name.clone()));
+            return Err(Error::NotFinite { step, what, samples: Vec::new() });
+        }
         let cursor = self.feed.cursor();
         (self.state.epoch, self.state.cursor) = (cursor.epoch, cursor.position);
         self.counters.tally = self.feed.tally().clone();

@@ -6,14 +6,18 @@ use altclip_report::{Code, Report, quote};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-/// The command line with the keys of `--config FILE.toml` as flags, where `altclip train` has one.
+/// The command line with the keys of `--config FILE` as flags, where `altclip train` has one; for `clip` only a
+/// file named `.toml` is one, others describe the model.
 /// Flags that were typed stay, and hide the keys of their name.
 ///
 /// # Errors
 /// The file cannot be read, is not TOML, or has a value that no flag can have.
 pub(crate) fn expanded(args: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
     let Some(train) = args.iter().position(|arg| arg == "train") else { return Ok(args) };
-    let Some(path) = typed(&args, "config").filter(|path| is_toml(path)) else { return Ok(args) };
+    let is_clip = args.get(train + 1).is_some_and(|kind| kind == "clip");
+    let Some(path) = typed(&args, "config").filter(|path| !is_clip || is_toml(path)) else {
+        return Ok(args);
+    };
     let path = Path::new(&path);
     let fault = |got: String, help: &str| {
         Failure::one(
@@ -63,7 +67,7 @@ pub(crate) fn expanded(args: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
 }
 
 fn is_toml(path: &OsStr) -> bool {
-    Path::new(path).extension().is_some_and(|extension| extension == "toml")
+    Path::new(path).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"))
 }
 
 fn flag(key: &str) -> OsString {

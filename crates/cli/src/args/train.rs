@@ -1,5 +1,6 @@
 //! What can be typed behind `altclip train`. Every flag is also a key of a run's `config.toml`.
 
+use super::number::{below_1, not_negative, over_0, share};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -56,7 +57,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) epochs: u32,
     /// Learning rate behind the warm-up
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", value_parser = not_negative, allow_negative_numbers = true)]
     pub(crate) lr: Option<f64>,
     /// What the learning rate does behind the warm-up
     #[arg(long, value_enum)]
@@ -65,22 +66,22 @@ pub(crate) struct Run {
     #[arg(long, value_name = "N")]
     pub(crate) warmup_steps: Option<u64>,
     /// Decay of weights that are no bias, norm or scale
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", value_parser = not_negative, allow_negative_numbers = true)]
     pub(crate) weight_decay: Option<f64>,
     /// Memory of the gradient's mean
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", value_parser = below_1, allow_negative_numbers = true)]
     pub(crate) beta1: Option<f64>,
     /// Memory of the gradient's square
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", value_parser = below_1, allow_negative_numbers = true)]
     pub(crate) beta2: Option<f64>,
     /// Beside the root in the update
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", value_parser = over_0, allow_negative_numbers = true)]
     pub(crate) eps: Option<f64>,
     /// Largest norm of all gradients together; 0 leaves them
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", value_parser = not_negative, allow_negative_numbers = true)]
     pub(crate) grad_clip: Option<f64>,
     /// Damp gradients whose norm is more than Z deviations above its running mean; 0 leaves them
-    #[arg(long, value_name = "Z", default_value_t = altclip_train::spike::LIMIT)]
+    #[arg(long, value_name = "Z", default_value_t = altclip_train::spike::LIMIT, value_parser = not_negative, allow_negative_numbers = true)]
     pub(crate) spike_guard: f64,
     /// How weights are updated
     #[arg(long, value_enum, default_value_t = Optimizer::Adamw)]
@@ -98,8 +99,8 @@ pub(crate) struct Run {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=8192))]
     pub(crate) max_length: Option<u16>,
     /// Share of hidden activations that is dropped in the text tower
-    #[arg(long, value_name = "X", default_value_t = 0.0)]
-    pub(crate) dropout: f32,
+    #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = below_1, allow_negative_numbers = true)]
+    pub(crate) dropout: f64,
     /// Compute a block's activations again instead of keeping them: less memory, a third more time
     #[arg(long)]
     pub(crate) checkpoint_activations: bool,
@@ -112,7 +113,7 @@ pub(crate) struct Run {
     /// Checkpoints to keep beside the best
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) keep: u16,
-    /// Pairs to measure retrieval on, JSONL; R@1 is shown for each language
+    /// What to measure on: pairs, JSONL, with R@1 for each language; for `finetune` labelled pictures, as --data
     #[arg(long, value_name = "FILE.jsonl")]
     pub(crate) eval: Vec<PathBuf>,
     /// Folder of the pictures of --eval [default: that of --images]
@@ -121,8 +122,8 @@ pub(crate) struct Run {
     /// Updates between measurements [default: a tenth of the run]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) eval_every: Option<u64>,
-    /// End when so many measurements in a row brought nothing better
-    #[arg(long, value_name = "N")]
+    /// End when so many measurements in a row brought nothing better, with the best model; needs --eval
+    #[arg(long, value_name = "N", requires = "eval", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) patience: Option<u32>,
     /// Share of bad samples in the last 10,000 that ends the run
     #[arg(long, value_name = "SHARE", default_value = "1%")]
@@ -198,7 +199,7 @@ pub(crate) struct Captions {
 pub(crate) struct Contrastive {
     /// An AltCLIP or CLIP folder
     #[arg(long, value_name = "DIR")]
-    pub(crate) model: PathBuf,
+    pub(crate) model: Option<PathBuf>,
     #[command(flatten)]
     #[serde(flatten)]
     pub(crate) captions: Captions,
@@ -237,7 +238,7 @@ pub(crate) struct Clip {
 pub(crate) struct Finetune {
     /// An AltCLIP or CLIP folder, `nano`, or the hub id of a downloaded model
     #[arg(long, value_name = "DIR")]
-    pub(crate) model: PathBuf,
+    pub(crate) model: Option<PathBuf>,
     /// Labelled pictures: a folder of folders, or webdataset:DIR
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
@@ -248,21 +249,21 @@ pub(crate) struct Finetune {
     #[arg(long, value_enum, default_value_t = Part::Full)]
     pub(crate) part: Part,
     /// Blocks of each tower, from the end, that `--part last` trains
-    #[arg(long, value_name = "K", default_value_t = 2)]
+    #[arg(long, value_name = "K", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) last: u16,
     /// Train low-rank updates of this rank in all maps of the blocks instead of the weights
-    #[arg(long, value_name = "R")]
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) lora_rank: Option<u16>,
     /// Factor of the low-rank updates, divided by the rank [default: twice the rank]
-    #[arg(long, value_name = "X")]
-    pub(crate) lora_alpha: Option<f32>,
+    #[arg(long, value_name = "X", requires = "lora_rank", value_parser = over_0, allow_negative_numbers = true)]
+    pub(crate) lora_alpha: Option<f64>,
     /// Also write the low-rank updates alone, as PEFT names them, to OUT/adapter
-    #[arg(long)]
+    #[arg(long, requires = "lora_rank")]
     pub(crate) save_adapter: bool,
     /// Share of the tuned weights in the result; below 1 they are mixed with those of the start
     /// (WiSE-FT)
-    #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
-    pub(crate) wise_ft: f32,
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = share, allow_negative_numbers = true)]
+    pub(crate) wise_ft: f64,
     /// How training pictures are changed
     #[arg(long, value_enum, default_value_t = AugmentKind::Crop)]
     pub(crate) augment: AugmentKind,

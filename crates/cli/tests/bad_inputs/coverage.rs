@@ -36,6 +36,7 @@ const ELSEWHERE: &[(Code, &str)] = &[
     (Code::E6010, "needs a run: tests/train/refusals.rs"),
     (Code::E6011, "needs a run: crates/train"),
     (Code::W6012, "needs a run: crates/train"),
+    (Code::I6016, "needs a run: tests/train/settings.rs"),
     (Code::E6013, "needs a run: tests/train/refusals.rs"),
     (Code::W6014, "needs a run: crates/train/tests/non_finite.rs"),
     (Code::E5001, "datasets: crates/data, tests/train/refusals.rs"),

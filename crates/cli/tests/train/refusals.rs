@@ -232,6 +232,14 @@ fn settings() -> Vec<Row> {
             data.write("out/config.json", "{}");
             distill(data, &[])
         }),
+        row("a folder with something else", Code::E1003, &["--out", "report.html"], |data| {
+            data.write("out/report.html", "mine");
+            distill(data, &[])
+        }),
+        row("a model as --out, even with --resume", Code::E1003, &["config.json"], |data| {
+            data.write("out/config.json", "{}");
+            distill(data, &["--resume"])
+        }),
         row("--out that is a file", Code::E1004, &["out"], |data| {
             data.write("out", "");
             distill(data, &[])
@@ -242,6 +250,13 @@ fn settings() -> Vec<Row> {
         row("a settings file that is none", Code::E1001, &["--config"], |data| {
             let config = data.write("run.toml", "batch-size = {");
             distill(data, &["--config", &config])
+        }),
+        row("settings in a file of another name", Code::E1001, &["batch-sise"], |data| {
+            let config = data.write("run.conf", "batch-sise = 3");
+            distill(data, &["--config", &config])
+        }),
+        row("weights that overflow", Code::E6004, &["the weights"], |data| {
+            distill(data, &["--lr", "1e300", "--warmup-steps", "0"])
         }),
         row("a setting that is none", Code::E1001, &["batch-sise"], |data| {
             let config = data.write("run.toml", "batch-sise = 3");
@@ -266,6 +281,50 @@ fn essence(out: &Out) -> Vec<Vec<u8>> {
     let files =
         ["config.toml", "metrics.jsonl", "model.safetensors", "LATEST", "cache/teacher.rows"];
     files.iter().map(|file| out.read(file)).collect()
+}
+
+/// What is typed must mean something; TOML goes the same way.
+#[test]
+fn numbers_without_a_meaning_are_refused() {
+    let data = Data::new();
+    for [flag, value] in [
+        ["--lr", "nan"],
+        ["--lr", "inf"],
+        ["--lr", "-1"],
+        ["--weight-decay", "-5"],
+        ["--beta1", "1"],
+        ["--beta2", "-0.1"],
+        ["--eps", "0"],
+        ["--grad-clip", "nan"],
+        ["--spike-guard", "-1"],
+        ["--dropout", "1"],
+        ["--wise-ft", "2"],
+        ["--wise-ft", "nan"],
+        ["--last", "0"],
+        ["--lora-rank", "0"],
+        ["--lora-alpha", "3"],
+        ["--patience", "2"],
+    ] {
+        let outcome = data.train("finetune", "out", &[flag, value, "--max-steps", "1"]).go();
+        assert_eq!(outcome.status, Some(2), "{flag} {value}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains("[E1001]"), "{flag} {value}: {}", outcome.stderr);
+        assert!(!data.out("out").0.exists(), "{flag} {value}");
+    }
+    let config = data.write("run.toml", "lr = nan");
+    let args = ["--config", &config, "--max-steps", "1"];
+    // The helper types a rate, which would hide that of the file.
+    let teacher = data.model("clip");
+    let student = data.model("alt_h");
+    let (pairs, out) = (data.at("pairs.tsv"), data.at("out"));
+    let line =
+        ["train", "distill", "--teacher", &teacher, "--student", &student, "--pairs", &pairs];
+    let outcome =
+        crate::support::child::altclip(line.iter().chain(&["--out", &out]).chain(&args)).go();
+    assert_eq!(outcome.status, Some(2), "{}", outcome.stderr);
+    let outcome =
+        crate::support::child::altclip(["train", "finetune", "--data", "x", "--out", "y"]).go();
+    assert_eq!(outcome.status, Some(2), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("[E1002]") && outcome.stderr.contains("--model nano"));
 }
 
 /// TR5: every field that differs is named, and nothing in the folder is touched.

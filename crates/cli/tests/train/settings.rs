@@ -134,6 +134,32 @@ fn threads_do_not_change_a_bit() {
     assert_same(&run("1"), &run("3"), "threads");
 }
 
+/// What is left is the best model, not the one that came behind it.
+#[test]
+fn a_run_that_ends_early_leaves_its_best_model() {
+    let data = Data::new();
+    let captions = data.at("captions.jsonl");
+    let flags = ["--max-steps", "60", "--eval", &captions, "--eval-every", "2", "--lr", "0.5"];
+    let early = data.trained("contrastive", "early", &[&flags[..], &["--patience", "2"]].concat());
+    let best = early.text("BEST");
+    let step: u64 = best.chars().filter(char::is_ascii_digit).collect::<String>().parse().unwrap();
+    let last = early.losses().len() as u64;
+    assert_eq!(last, step + 4, "{best}");
+    let weights = |file: &str, prefix: &str| {
+        let bytes = early.read(file);
+        let (length, rest) = bytes.split_at(8);
+        let (header, data) = rest.split_at(u64::from_le_bytes(length.try_into().unwrap()) as usize);
+        let header: serde_json::Value = serde_json::from_slice(header).unwrap();
+        let at = &header[format!("{prefix}text_projection.weight")]["data_offsets"];
+        let at = |n: usize| at[n].as_u64().unwrap() as usize;
+        data[at(0)..at(1)].to_vec()
+    };
+    let state = |step: u64| format!("checkpoints/step-{step:08}/state.safetensors");
+    let model = weights("model.safetensors", "");
+    assert!(model == weights(&state(step), "weight."));
+    assert!(model != weights(&state(last), "weight."));
+}
+
 /// Nothing gets better at a learning rate of 0.
 #[test]
 fn a_run_without_progress_ends_early() {
@@ -142,9 +168,12 @@ fn a_run_without_progress_ends_early() {
     let mut flags =
         vec!["--max-steps", "20", "--eval", &captions, "--eval-every", "2", "--lr", "0"];
     flags.extend(["--patience", "3", "--json"]);
-    let found = summary(&data.train("contrastive", "out", &flags).ok());
+    let outcome = data.train("contrastive", "out", &flags).ok();
+    let found = summary(&outcome);
     assert_eq!(found["end"], "early_stopping");
     assert_eq!(found["steps"], 6);
+    let said = |line: &str| line.contains("[I6016]") && line.contains("since step 0");
+    assert!(outcome.stderr.lines().any(said), "{}", outcome.stderr);
     let out = data.out("out");
     assert!(out.has("model.safetensors") && out.has("BEST"));
     // A run that was killed behind its end does not begin again.

@@ -44,7 +44,7 @@ const CLIP: Defaults = Defaults {
 };
 
 pub(crate) fn stage2(args: &Stage2, reporter: Reporter) -> Result<(), Failure> {
-    let dir = model::named(&args.model)?;
+    let dir = model::folder_of(args.model.as_deref())?;
     let data = captioned(&args.captions)?;
     let mut full = args.clone();
     full.run = resolved(&args.run, &STAGE2, data.len());
@@ -72,7 +72,11 @@ pub(crate) fn stage2(args: &Stage2, reporter: Reporter) -> Result<(), Failure> {
 pub(crate) fn clip(args: &Clip, reporter: Reporter) -> Result<(), Failure> {
     let config = match &args.model_config {
         Some(config) => config.clone(),
-        None if args.config.extension().is_some_and(|extension| extension == "toml") => {
+        None if args
+            .config
+            .extension()
+            .is_some_and(|extension| extension.eq_ignore_ascii_case("toml")) =>
+        {
             return Err(Failure::one(
                 Report::new(Code::E1001, "usage", "no model is described")
                     .place(format!("--config {}", quote(&args.config.to_string_lossy())))

@@ -57,6 +57,8 @@ pub(crate) fn run(args: &Args, reporter: Reporter) -> Result<(), Failure> {
     };
     let (teacher_ids, student_ids) = (ids(&teacher_dir)?, ids(&student_dir)?);
     session.check(&check::parallel(&data, &student_ids, &full.run))?;
+    // The finished folder takes it over; what lacks it would be no model.
+    altclip::preprocessor(&teacher_dir)?;
     let init = CpuBackend::new(threads(&full.run));
     let mut start = Start::of_student(&student_dir, &teacher_dir, full.run.seed, init.kernels().1)?;
     let opened = opened(&teacher_dir)?;

@@ -42,7 +42,7 @@ const DEFAULTS: Defaults = Defaults {
 const TEMPLATE: &str = "a photo of a {}.";
 
 pub(crate) fn run(args: &Args, reporter: Reporter) -> Result<(), Failure> {
-    let dir = model::named(&args.model)?;
+    let dir = model::folder_of(args.model.as_deref())?;
     let data = labelled(&args.data)?;
     let mut full = args.clone();
     full.run = resolved(&args.run, &DEFAULTS, data.len());
@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Args, reporter: Reporter) -> Result<(), Failure> {
     let trained = |name: &str| !adapts && is_trained(name, args, &model);
     let mut start = Start::of_model(&dir, &trained)?;
     if let Some(rank) = args.lora_rank {
-        let alpha = args.lora_alpha.unwrap_or(2.0 * f32::from(rank));
+        let alpha = args.lora_alpha.map_or(2.0 * f32::from(rank), |alpha| alpha as f32);
         adapt(&mut start, usize::from(rank), alpha, args)?;
     }
     let pictures = pictures(&dir, full.augment.into(), full.run.seed)?;
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &Args, reporter: Reporter) -> Result<(), Failure> {
             save_adapter(start, &out.join("adapter"))?;
         }
         if args.wise_ft < 1.0 {
-            mix(start, &dir, args.wise_ft)?;
+            mix(start, &dir, args.wise_ft as f32)?;
         }
         Ok(())
     })

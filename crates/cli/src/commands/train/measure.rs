@@ -9,6 +9,7 @@ use altclip_train::parameters::Parameters;
 use altclip_train::run::Scores;
 use altclip_train::samples::{Ids, Pictures};
 use altclip_train::snapshot::Snapshot;
+use altclip_train::stop::Stop;
 use std::collections::BTreeMap;
 
 /// Pictures whose pixel values are held at once.
@@ -96,11 +97,12 @@ impl Measure {
         backend: &CpuBackend,
         model: &Model,
         parameters: &Parameters,
+        stop: &Stop,
     ) -> altclip_train::Result<Scores> {
         let snapshot = Snapshot::new(backend, model, parameters)?;
         let images = match self.images.take() {
             Some(images) => images,
-            None => self.encode_pictures(&snapshot)?,
+            None => self.encode_pictures(&snapshot, stop)?,
         };
         let width = model.projection_dim;
         let scores = match &self.data {
@@ -122,16 +124,22 @@ impl Measure {
         Ok(scores)
     }
 
-    fn encode_pictures(&self, snapshot: &Snapshot<'_>) -> altclip_train::Result<Vec<f32>> {
+    fn encode_pictures(
+        &self,
+        snapshot: &Snapshot<'_>,
+        stop: &Stop,
+    ) -> altclip_train::Result<Vec<f32>> {
         let mut embeds = Vec::new();
         match &self.data {
             Data::Captions(captions) => {
                 for data in &captions.datasets {
-                    self.encode(snapshot, data, |sample| sample.picture, &mut embeds)?;
+                    let picture = |sample: altclip_data::Captioned| sample.picture;
+                    self.encode((snapshot, stop), data, picture, &mut embeds)?;
                 }
             }
             Data::Labels(labels) => {
-                self.encode(snapshot, &labels.data, |sample| sample.picture, &mut embeds)?;
+                let picture = |sample: altclip_data::Labelled| sample.picture;
+                self.encode((snapshot, stop), &labels.data, picture, &mut embeds)?;
             }
         }
         Ok(embeds)
@@ -139,7 +147,7 @@ impl Measure {
 
     fn encode<D: Dataset>(
         &self,
-        snapshot: &Snapshot<'_>,
+        (snapshot, stop): (&Snapshot<'_>, &Stop),
         data: &D,
         picture: impl Fn(D::Sample) -> Picture,
         embeds: &mut Vec<f32>,
@@ -147,6 +155,9 @@ impl Measure {
         let len = self.pictures.len();
         let numbers: Vec<u64> = (0..data.len()).collect();
         for batch in numbers.chunks(PICTURES) {
+            if stop.is_wished() {
+                return Err(altclip_train::Error::Stopped);
+            }
             let mut pixels = Vec::with_capacity(batch.len() * len);
             for &number in batch {
                 let picture = picture(data.get(number)?);

@@ -92,14 +92,24 @@ impl Session {
         data: String,
         reporter: Reporter,
     ) -> Result<Self, Failure> {
-        let has_run = run.out.join("checkpoints").is_dir() || run.out.join("config.json").is_file();
-        if has_run && run.resume.is_none() {
+        let has_run = run.out.join("checkpoints").is_dir();
+        let found = if has_run { Some("checkpoints".to_owned()) } else { stranger(&run.out) };
+        let goes_on = has_run && run.resume.is_some();
+        if let Some(found) = found.filter(|_| !goes_on) {
             return Err(Failure::one(
-                Report::new(Code::E1003, "usage", "the folder holds a run or a model already")
-                    .place(format!("--out {}", quote(&run.out.to_string_lossy())))
-                    .got("checkpoints or a model")
-                    .expected("a new folder")
-                    .help("add --resume to go on with it, or name another folder"),
+                Report::new(
+                    Code::E1003,
+                    "usage",
+                    "the folder holds a run or something else already",
+                )
+                .place(format!("--out {}", quote(&run.out.to_string_lossy())))
+                .got(found)
+                .expected("a new folder")
+                .help(if has_run {
+                    "add --resume to go on with it, or name another folder"
+                } else {
+                    "name another folder; nothing in this one was touched"
+                }),
             ));
         }
         let toml = toml::to_string(args).map_err(|error| {
@@ -179,7 +189,7 @@ impl Session {
             backend: CpuBackend::new(self.threads()).with_precision(precision),
             checkpoint_activations: self.run.checkpoint_activations,
             chunk_size: self.run.chunk_size as usize,
-            dropout: self.run.dropout,
+            dropout: self.run.dropout as f32,
             seed: self.run.seed,
         }
     }
@@ -310,7 +320,7 @@ impl Session {
         let model = start.model;
         let backend = CpuBackend::new(self.threads());
         let mut evaluate = |parameters: &altclip_train::parameters::Parameters| match &mut measure {
-            Some(measure) => measure.run(&backend, &model, parameters),
+            Some(measure) => measure.run(&backend, &model, parameters, &self.stop),
             None => Ok(Scores::new()),
         };
         let mut watch = Watch::new(self, &options, vfs.clone());
@@ -376,6 +386,18 @@ impl Session {
         }
         out.flush()
     }
+}
+
+/// Something in the folder that a run which had only begun does not leave.
+fn stranger(out: &Path) -> Option<String> {
+    let begun = |name: &str| match name {
+        "LOCK" | "cache" | "check.json" => true,
+        "config.toml" => std::fs::read_to_string(out.join(name))
+            .is_ok_and(|text| text.starts_with("# altclip train ")),
+        _ => false,
+    };
+    let names = std::fs::read_dir(out).ok()?.flatten().map(|entry| entry.file_name());
+    names.map(|name| name.to_string_lossy().into_owned()).find(|name| !begun(name))
 }
 
 /// Number of threads of a run.
