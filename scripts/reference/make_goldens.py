@@ -50,7 +50,7 @@ def header(name):
     """What is needed to make the file again, for the metadata of each file."""
     return {
         "command": f"python scripts/reference/make_goldens.py {name}",
-        "seed": str(SEEDS[name]),
+        "seed": str(SEEDS.get(name, "")),
         "python": platform.python_version(),
         "torch": torch.__version__.split("+")[0],
         "transformers": transformers.__version__,

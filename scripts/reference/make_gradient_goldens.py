@@ -1,6 +1,6 @@
 """Gradients of every parameter of the tiny models, by PyTorch's autograd.
 
-    .venv/bin/python scripts/reference/make_gradient_goldens.py [alt_l clip]
+    .venv/bin/python scripts/reference/make_gradient_goldens.py [alt_l clip families/chinese_clip]
 
 The loss is the sum of the projected features of the golden texts and pictures,
 each times a fixed weight. Each folder gets `gradients.safetensors`: the weights
@@ -16,7 +16,7 @@ from transformers import AutoModel
 
 from make_goldens import GOLDEN, features, header, published_names, sort_metadata
 
-NAMES = ["alt_l", "clip"]
+NAMES = ["alt_l", "clip", "families/chinese_clip"]
 
 
 def weights(shape, seed):
@@ -43,6 +43,8 @@ def gradients(name):
     assert unused == ["logit_scale"], unused
     assert all(grad.abs().max() > 0 for grad in tensors.values())
     tensors = {key: grad.float() for key, grad in published_names(tensors).items()}
+    if name.endswith("chinese_clip"):
+        tensors = {key.replace("text_model.encoder.layers.", "text_model.encoder.layer."): g for key, g in tensors.items()}
     return tensors | factors | {"loss": loss.float()}
 
 

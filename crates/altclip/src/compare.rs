@@ -82,6 +82,18 @@ impl Side {
         self.len() == 0
     }
 
+    /// The normalised rows of tokens `[T, E]`, how many each item has, and whether padding is compared too;
+    /// where the model compares token by token.
+    pub fn tokens(&self) -> Option<(&[f32], Vec<usize>, &[bool])> {
+        match &self.kind {
+            Kind::Tokens(tokens) => {
+                let lengths = tokens.starts.windows(2).map(|ends| ends[1] - ends[0]).collect();
+                Some((&tokens.numbers, lengths, &tokens.padded))
+            }
+            Kind::Rows(_) | Kind::States(..) => None,
+        }
+    }
+
     /// One normalised row for each item, where the model has one.
     pub fn embeddings(&self) -> Option<&Embeddings> {
         match &self.kind {
@@ -91,7 +103,94 @@ impl Side {
     }
 }
 
+/// What a kept item begins with: how many tokens it has, and whether padding is compared too.
+const HEAD: usize = 2;
+
 impl Model {
+    /// Numbers of one kept text or picture ([`Model::kept`]).
+    pub fn kept_len(&self, is_text: bool) -> usize {
+        let config = self.opened().config();
+        let vision = config.vision.as_ref();
+        let patches = vision.map_or(0, |vision| vision.tokens() - 1);
+        let tokens = match (is_text, self.similarity(), config.token_learner) {
+            (true, ..) => self.max_length().min(config.context_length()),
+            (false, Similarity::TokenWise, Some(learner)) => learner.tokens,
+            (false, Similarity::TokenWise, None) => patches,
+            (false, ..) => patches + 1,
+        };
+        let width = match (self.similarity(), is_text) {
+            (Similarity::Cosine, _) => return config.projection_dim,
+            (Similarity::TokenWise, _) => config.projection_dim,
+            (Similarity::Reranked(_), true) => config.text.width(),
+            (Similarity::Reranked(_), false) => vision.map_or(0, |v| v.blocks.hidden_size),
+        };
+        let row =
+            if self.similarity() == Similarity::TokenWise { 0 } else { config.projection_dim };
+        HEAD + row + tokens * width
+    }
+
+    /// All that is known of item `n` of a side, as [`Model::kept_len`] numbers: they can be kept anywhere, and
+    /// [`Model::side_of_kept`] makes a side of any of them.
+    ///
+    /// # Errors
+    /// [`Error::Width`] for a side of another model.
+    pub fn kept(&self, side: &Side, n: usize) -> Result<Vec<f32>> {
+        let len = self.kept_len(side.is_text);
+        let head = |tokens: &Tokens| {
+            let count = tokens.starts[n + 1] - tokens.starts[n];
+            [count as f32, f32::from(u8::from(tokens.padded[n]))]
+        };
+        let mut numbers = match &side.kind {
+            Kind::Rows(rows) => rows.row(n).to_vec(),
+            Kind::Tokens(tokens) => [&head(tokens)[..], tokens.item(n)].concat(),
+            Kind::States(rows, tokens) => [&head(tokens)[..], rows.row(n), tokens.item(n)].concat(),
+        };
+        if numbers.len() > len {
+            return Err(Error::Width { expected: len, found: numbers.len() });
+        }
+        numbers.resize(len, 0.0);
+        Ok(numbers)
+    }
+
+    /// A side of kept items.
+    ///
+    /// # Errors
+    /// [`Error::Width`] where an item is none of this model's.
+    pub fn side_of_kept<K: AsRef<[f32]>>(&self, is_text: bool, items: &[K]) -> Result<Side> {
+        let (expected, config) = (self.kept_len(is_text), self.opened().config());
+        let row = config.projection_dim;
+        let (mut rows, mut tokens) = (Vec::new(), Tokens::new(row));
+        let similarity = self.similarity();
+        if let (Similarity::Reranked(_), vision) = (similarity, &config.vision) {
+            let of_picture = vision.map_or(0, |vision| vision.blocks.hidden_size);
+            tokens.width = if is_text { config.text.width() } else { of_picture };
+        }
+        for item in items.iter().map(AsRef::as_ref) {
+            let wrong = || Error::Width { expected, found: item.len() };
+            if item.len() != expected {
+                return Err(wrong());
+            }
+            if similarity == Similarity::Cosine {
+                rows.extend_from_slice(item);
+                continue;
+            }
+            let (&[count, padded], rest) = item.split_first_chunk::<HEAD>().ok_or_else(wrong)?;
+            let split = if similarity == Similarity::TokenWise { 0 } else { row };
+            let (own, rest) = rest.split_at_checked(split).ok_or_else(wrong)?;
+            rows.extend_from_slice(own);
+            let numbers = (count as usize).saturating_mul(tokens.width);
+            tokens.numbers.extend_from_slice(rest.get(..numbers).ok_or_else(wrong)?);
+            tokens.starts.push(tokens.numbers.len() / tokens.width.max(1));
+            tokens.padded.push(padded != 0.0);
+        }
+        let kind = match similarity {
+            Similarity::Cosine => Kind::Rows(Embeddings::new(row, rows)?),
+            Similarity::TokenWise => Kind::Tokens(tokens),
+            Similarity::Reranked(_) => Kind::States(Embeddings::new(row, rows)?, tokens),
+        };
+        Ok(Side { is_text, kind })
+    }
+
     /// How this model compares a picture and a text.
     pub fn similarity(&self) -> Similarity {
         self.opened().config().similarity

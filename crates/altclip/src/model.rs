@@ -217,7 +217,7 @@ impl Model {
     /// # Errors
     /// A file cannot be read.
     pub fn fingerprint(&self) -> Result<String> {
-        packed::embeddings_fingerprint(&self.path, &self.options)
+        packed::embeddings_fingerprint(&self.path, &self.options, &self.settings)
     }
 
     /// What was noticed while loading.

@@ -75,9 +75,9 @@ impl<T> Ordered<T> {
     pub fn wait_ready(&self, limit: Duration) -> bool {
         let state = self.shared.lock();
         let waits = |state: &mut State<T>| {
-            !self.threads.is_empty()
-                && !matches!(state.begun.front(), Some(Some(_)))
-                && !(state.ended && state.begun.is_empty())
+            !(self.threads.is_empty()
+                || matches!(state.begun.front(), Some(Some(_)))
+                || (state.ended && state.begun.is_empty()))
         };
         let waited = self.shared.ready.wait_timeout_while(state, limit, waits);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()

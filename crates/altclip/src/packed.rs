@@ -195,10 +195,14 @@ fn fingerprint(dir: &Path, options: &LoadOptions) -> Result<String> {
     Ok(identity.finish())
 }
 
-/// What embeddings depend on, of a folder or a packed file.
-pub(crate) fn embeddings_fingerprint(path: &Path, options: &LoadOptions) -> Result<String> {
+/// What embeddings depend on, of a folder, a packed file, or an author's own file with what lies beside it.
+pub(crate) fn embeddings_fingerprint(
+    path: &Path,
+    options: &LoadOptions,
+    settings: &Settings,
+) -> Result<String> {
     let mut identity = match (path.parent(), path.file_name().and_then(|name| name.to_str())) {
-        (Some(dir), Some(name)) if path.is_file() => {
+        (Some(dir), Some(name)) if files::is_packed(path) => {
             let mut identity = Identity::new("embeddings");
             identity.add_file(dir, name)?;
             identity
@@ -206,6 +210,10 @@ pub(crate) fn embeddings_fingerprint(path: &Path, options: &LoadOptions) -> Resu
         _ => Identity::new(&format!("embeddings {}", fingerprint(path, options)?)),
     };
     identity.add_text(&format!("{} {:?}", options.max_length, options.decode));
+    // Settings that are not in a file are this program's, and may change with it.
+    for settings in [Some(&settings.config), settings.preprocessor.as_ref()].into_iter().flatten() {
+        identity.add_text(&String::from_utf8_lossy(settings));
+    }
     Ok(identity.finish())
 }
 

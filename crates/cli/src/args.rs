@@ -7,8 +7,8 @@ mod search;
 pub(crate) mod train;
 
 pub(crate) use eval::{
-    Eval, EvalCompare, EvalConsistency, EvalLinearProbe, EvalRetrieval, EvalRun, EvalTask,
-    EvalZeroshot,
+    Eval, EvalCompare, EvalConsistency, EvalLinearProbe, EvalRetrieval, EvalRun, EvalTable,
+    EvalTask, EvalZeroshot,
 };
 pub(crate) use search::{
     Index, IndexAdd, IndexDuplicates, IndexExport, IndexImport, IndexPath, IndexRead, IndexRemove,

@@ -11,6 +11,7 @@ mod files;
 mod inputs;
 mod model;
 mod output;
+mod thumbnail;
 
 use args::{Cli, Command};
 use clap::{CommandFactory, FromArgMatches};

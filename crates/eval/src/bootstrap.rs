@@ -25,25 +25,30 @@ impl Default for Bootstrap {
 }
 
 impl Bootstrap {
-    /// An interval for each of the figures that `figures` makes of the sums of all items' columns.
-    /// `None` without resamples or items.
+    /// An interval for each of the figures that `figures` makes of the sums of all items' columns. The
+    /// items of each group are drawn among themselves. `None` without resamples, or for a group without
+    /// items.
     pub(crate) fn intervals<const COLUMNS: usize, const FIGURES: usize>(
         self,
         scorer: &Scorer,
-        items: &[[f32; COLUMNS]],
+        groups: &[Vec<[f32; COLUMNS]>],
         figures: impl Fn(&[f64; COLUMNS]) -> [f64; FIGURES] + Sync,
     ) -> Option<[[f64; 2]; FIGURES]> {
-        if self.resamples == 0 || items.is_empty() {
+        if self.resamples == 0 || groups.is_empty() || groups.iter().any(Vec::is_empty) {
             return None;
         }
         let resamples = scorer.map(self.resamples, &|resample| {
             let stream = mix(self.seed ^ mix(resample as u64));
             let mut sums = [0.0; COLUMNS];
-            for draw in 0..items.len() {
-                let random = u128::from(mix(stream.wrapping_add(draw as u64)));
-                // Below the number of items: the upper half of the product.
-                let item = &items[((random * items.len() as u128) >> 64) as usize];
-                sums.iter_mut().zip(item).for_each(|(sum, &value)| *sum += f64::from(value));
+            for (group, items) in groups.iter().enumerate() {
+                // Groups have fewer than 2^32 items, so no two draws have one number.
+                let stream = stream.wrapping_add((group as u64) << 32);
+                for draw in 0..items.len() {
+                    let random = u128::from(mix(stream.wrapping_add(draw as u64)));
+                    // Below the number of items: the upper half of the product.
+                    let item = &items[((random * items.len() as u128) >> 64) as usize];
+                    sums.iter_mut().zip(item).for_each(|(sum, &value)| *sum += f64::from(value));
+                }
             }
             figures(&sums)
         });
@@ -104,14 +109,34 @@ mod tests {
         let items: Vec<[f32; 1]> = (0..400).map(|item| [f32::from(item % 4 == 0)]).collect();
         let share = |sums: &[f64; 1]| [sums[0] / 400.0];
         let bootstrap = Bootstrap { resamples: 4_000, seed: 3 };
-        let [[low, high]] = bootstrap.intervals(&Scorer::new(2), &items, share).unwrap();
+        let groups = [items];
+        let [[low, high]] = bootstrap.intervals(&Scorer::new(2), &groups, share).unwrap();
         assert!((low - (0.25 - 1.96 * 0.0217)).abs() < 0.005, "{low}");
         assert!((high - (0.25 + 1.96 * 0.0217)).abs() < 0.005, "{high}");
         // The seed decides, the threads do not.
-        let again = bootstrap.intervals(&Scorer::new(1), &items, share);
+        let again = bootstrap.intervals(&Scorer::new(1), &groups, share);
         assert_eq!(again, Some([[low, high]]));
         let other = Bootstrap { seed: 4, ..bootstrap };
-        assert_ne!(other.intervals(&Scorer::new(1), &items, share), again);
+        assert_ne!(other.intervals(&Scorer::new(1), &groups, share), again);
+    }
+
+    #[test]
+    fn groups_are_drawn_apart() {
+        // Two groups of the same items: drawn together their difference would always be zero.
+        let of = |column: usize| -> Vec<[f32; 2]> {
+            let item = |n: usize| {
+                let mut item = [0.0; 2];
+                item[column] = f32::from(u8::from(n % 4 == 0));
+                item
+            };
+            (0..400).map(item).collect()
+        };
+        let difference = |sums: &[f64; 2]| [(sums[0] - sums[1]) / 400.0];
+        let bootstrap = Bootstrap { resamples: 2_000, seed: 1 };
+        let groups = [of(0), of(1)];
+        let [[low, high]] = bootstrap.intervals(&Scorer::new(2), &groups, difference).unwrap();
+        // Independent: the root of two times 0.0217.
+        assert!((high - 1.96 * 0.0306).abs() < 0.008 && (low + 1.96 * 0.0306).abs() < 0.008);
     }
 
     #[test]
@@ -126,7 +151,10 @@ mod tests {
     fn without_resamples_or_items_there_is_no_interval() {
         let scorer = Scorer::new(1);
         let none = Bootstrap { resamples: 0, seed: 0 };
-        assert_eq!(none.intervals(&scorer, &[[1.0]], |sums| *sums), None);
-        assert_eq!(Bootstrap::default().intervals(&scorer, &[], |sums: &[f64; 1]| *sums), None);
+        assert_eq!(none.intervals(&scorer, &[vec![[1.0]]], |sums| *sums), None);
+        let empty = |groups: &[Vec<[f32; 1]>]| {
+            Bootstrap::default().intervals(&scorer, groups, |sums: &[f64; 1]| *sums)
+        };
+        assert_eq!((empty(&[]), empty(&[vec![[1.0]], vec![]])), (None, None));
     }
 }

@@ -9,7 +9,7 @@
 //! # Source
 //! `clip_benchmark/metrics/zeroshot_classification.py`, LAION-AI/CLIP_benchmark@082089f.
 
-use crate::{Error, Result, Rows, Scorer};
+use crate::{Error, Result, Rows, Scorer, TokenRows};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -199,6 +199,63 @@ pub fn zeroshot(
     for (&label, hits) in labels.iter().zip(scorer.top_k(images, classifier, TOP)?) {
         let in_top = hits.iter().any(|hit| hit.row == label);
         classification.count(label, hits.first().map_or(0, |hit| hit.row), in_top);
+    }
+    Ok(classification)
+}
+
+/// Classifies `images` token by token: the softmax over the classes of `scale` times the similarity, and of
+/// that the mean over the templates. Each of `templates` has a text for every class.
+///
+/// # Source
+/// mindspore-ai/models `research/mm/wukong/src/model/matrics.py` (commit 19481ec).
+///
+/// # Errors
+/// As [`zeroshot`]; [`Error::Empty`] without templates, [`Error::Count`] where they are of other classes.
+pub fn zeroshot_token_wise(
+    scorer: &Scorer,
+    images: &TokenRows<'_>,
+    templates: &[TokenRows<'_>],
+    scale: f32,
+    labels: &[usize],
+) -> Result<Classification> {
+    let Some(classes) = templates.first().map(TokenRows::len) else {
+        return Err(Error::Empty { what: "templates".into() });
+    };
+    let count = |what: &str, found, of: &str, expected| {
+        Err(Error::Count { what: what.into(), found, of: of.into(), expected })
+    };
+    if labels.len() != images.len() {
+        return count("labels", labels.len(), "images", images.len());
+    }
+    for template in templates {
+        template.check_width(images)?;
+        if template.len() != classes {
+            return count("texts of a template", template.len(), "classes", classes);
+        }
+    }
+    let mut classification = Classification::new(classes)?;
+    for items in images.cuts(scorer.block_sizes().0) {
+        let part = images.select(&items.clone().collect::<Vec<_>>())?;
+        let mut probabilities = vec![0.0f32; part.len() * classes];
+        for template in templates {
+            let mut scores = vec![0.0f32; part.len() * classes];
+            scorer.token_blocks(template, &part, &mut |block| {
+                for class in block.queries.clone() {
+                    for (image, &score) in block.candidates.clone().zip(block.row(1, class)) {
+                        scores[image * classes + class] = scale * score;
+                    }
+                }
+            });
+            let rows = scores.chunks_exact(classes).zip(probabilities.chunks_exact_mut(classes));
+            for (scores, probabilities) in rows {
+                let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let sum: f32 = scores.iter().map(|score| (score - largest).exp()).sum();
+                for (mean, score) in probabilities.iter_mut().zip(scores) {
+                    *mean += (score - largest).exp() / sum / templates.len() as f32;
+                }
+            }
+        }
+        classification.add(&probabilities, &labels[items])?;
     }
     Ok(classification)
 }

@@ -108,7 +108,7 @@ pub fn consistency(
         rank_biased_overlap: mean(&|pair| pair.rank_biased_overlap),
         cosine: mean(&|pair| pair.cosine),
         queries,
-        intervals: options.bootstrap.intervals(scorer, &items, means),
+        intervals: options.bootstrap.intervals(scorer, &[items], means),
         worst: Vec::new(),
     };
     let mut worst = pairs;

@@ -25,22 +25,27 @@ mod bootstrap;
 mod classification;
 mod consistency;
 mod error;
+mod figures;
+mod fitting;
 mod lbfgs;
 mod linear_probe;
-mod many;
 mod pairs;
 mod published;
 mod record;
 mod retrieval;
 mod rows;
 mod scorer;
+mod similarities;
+mod tokens;
 
 pub use bootstrap::{Bootstrap, CONFIDENCE, wilson};
-pub use classification::{Classification, ClassificationReport, classifier, zeroshot};
+pub use classification::{
+    Classification, ClassificationReport, classifier, zeroshot, zeroshot_token_wise,
+};
 pub use consistency::{ConsistencyOptions, ConsistencyReport, PairConsistency, consistency};
 pub use error::Error;
+pub use figures::{Figure, published_figures};
 pub use linear_probe::{Fit, Probe, ProbeOptions};
-pub use many::retrieval_of_many;
 pub use pairs::{Pairs, Ranks};
 pub use published::{Published, published};
 pub use record::{Record, csv};
@@ -50,6 +55,7 @@ pub use retrieval::{
 };
 pub use rows::Rows;
 pub use scorer::{Hit, Scorer};
+pub use tokens::TokenRows;
 
 /// The result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -24,33 +24,43 @@ pub struct Published {
 
 /// The rows for a set and a language, in the order of the table. Names are compared without signs between letters.
 pub fn published(dataset: &str, language: &str) -> Vec<&'static Published> {
-    let plain = |name: &str| -> String {
-        let name: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
-        name.to_ascii_lowercase()
-    };
     let asked = plain(dataset);
-    let same = |name: &str| asked == plain(name) || (name == "mscoco" && asked == "coco");
+    let same = |name: &str| {
+        asked == plain(name) || (name == "mscoco" && ["coco", "mscococaptions"].contains(&&*asked))
+    };
     TABLE.iter().filter(|row| same(row.dataset) && row.language == language).collect()
 }
 
 impl Published {
     /// Whether a model of this name is this row's.
     pub fn is_of(&self, name: &str) -> bool {
-        let words = |name: &str| -> String {
-            name.chars()
-                .filter(char::is_ascii_alphanumeric)
-                .collect::<String>()
-                .to_ascii_lowercase()
-        };
-        let name = words(name);
-        let is_chinese = name.contains("cnclip") || name.contains("chineseclip");
-        match self.model {
-            "AltCLIP" => name.contains("altclip") && !name.ends_with("altclipt"),
-            "AltCLIP_T" => name.ends_with("altclipt"),
-            "CN-CLIP" => is_chinese,
-            "CLIP" => name.contains("clip") && !is_chinese && !name.contains("altclip"),
-            model => name.contains(&words(model)),
+        is_of(self.model, name)
+    }
+}
+
+/// A name without signs and capitals.
+pub(crate) fn plain(name: &str) -> String {
+    let name: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+    name.to_ascii_lowercase()
+}
+
+/// Whether a model that is called `name` is `model` of a table.
+pub(crate) fn is_of(model: &str, name: &str) -> bool {
+    let name = plain(name);
+    let is_chinese = name.contains("cnclip") || name.contains("chineseclip");
+    let languages = ["m9", "m18"].into_iter().find(|end| name.contains(end));
+    match model {
+        "AltCLIP" => name.contains("altclip") && !name.ends_with("altclipt") && languages.is_none(),
+        "AltCLIP_T" => name.ends_with("altclipt"),
+        "AltCLIP-m9" => name.contains("altclip") && languages == Some("m9"),
+        "AltCLIP-m18" => name.contains("altclip") && languages == Some("m18"),
+        "CN-CLIP" => is_chinese,
+        // The tables' CLIP is ViT-L/14.
+        "CLIP" => {
+            let large = name.contains("clipvitlarge") || name.contains("vitl14");
+            large && !is_chinese && !name.contains("mclip")
         }
+        model => name.contains(&plain(model)),
     }
 }
 
@@ -133,6 +143,8 @@ mod tests {
         };
         assert_eq!(of("BAAI--AltCLIP"), ["AltCLIP"]);
         assert_eq!(of("AltCLIP_T"), ["AltCLIP_T"]);
+        assert!(of("AltCLIP-m9").is_empty() && of("clip-vit-base-patch32").is_empty());
+        assert_eq!(of("ViT-L-14.pt"), ["CLIP"]);
         assert_eq!(of("chinese-clip-vit-large-patch14"), ["CN-CLIP"]);
         assert_eq!(of("clip-vit-large-patch14"), ["CLIP"]);
     }

@@ -3,6 +3,9 @@
 //! Image retrieval: each text is a query, a hit if its image is among the first k. Text retrieval:
 //! each image is a query, a hit if **any** of its captions is among the first k.
 //!
+//! Where a text fits several images (MUGE) it is a hit if any of them is among the first k. MUGE itself
+//! counts that way alone, and ranks by the mean of the three figures.
+//!
 //! # Against CLIP_benchmark
 //! The same numbers where no similarities are equal and every image has a caption. `torch.topk`
 //! leaves the order of equal ones open, so its figures depend on version and device; here the lower
@@ -12,7 +15,8 @@
 //! `torch.topk` fails.
 //!
 //! # Source
-//! `clip_benchmark/metrics/zeroshot_retrieval.py`, LAION-AI/CLIP_benchmark@082089f.
+//! `clip_benchmark/metrics/zeroshot_retrieval.py`, LAION-AI/CLIP_benchmark@082089f; MUGE's count:
+//! `cn_clip/eval/evaluation.py`, OFA-Sys/Chinese-CLIP@2c586c5.
 
 use crate::{Bootstrap, Error, Hit, Pairs, Ranks, Result, Scorer, bootstrap::CONFIDENCE};
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -21,8 +25,8 @@ use std::collections::BTreeMap;
 /// The k of recall@k.
 pub const K: [usize; 3] = [1, 5, 10];
 
-/// How many figures have an interval: recall both ways, and their mean.
-const FIGURES: usize = 2 * K.len() + 1;
+/// How many figures have an interval: recall both ways, their mean, and that of image retrieval.
+const FIGURES: usize = 2 * K.len() + 2;
 
 /// What a report holds besides recall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +65,8 @@ pub struct RetrievalReport {
     pub text_retrieval_recall: [f64; K.len()],
     /// The mean of the six.
     pub mean_recall: f64,
+    /// The mean of the three of image retrieval, where a text fits several images: MUGE's figure.
+    pub image_retrieval_mean_recall: Option<f64>,
     /// Median position of the match, from 1 for the first.
     pub image_retrieval_median_rank: f64,
     /// Median position of the first caption, from 1 for the first.
@@ -92,7 +98,8 @@ pub struct Ties {
 
 /// The lower and upper ends of 95 % intervals.
 ///
-/// Images are drawn, each with its captions: captions of one picture are no independent trials.
+/// Images are drawn, each with its captions: captions of one picture are no independent trials. Where a
+/// text fits several images, texts and images are drawn each by themselves.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RetrievalIntervals {
     /// How they were found.
@@ -103,6 +110,8 @@ pub struct RetrievalIntervals {
     pub text_retrieval_recall: [[f64; 2]; K.len()],
     /// Of [`RetrievalReport::mean_recall`].
     pub mean_recall: [f64; 2],
+    /// Of [`RetrievalReport::image_retrieval_mean_recall`].
+    pub image_retrieval_mean_recall: Option<[f64; 2]>,
 }
 
 /// A query that finds its match late.
@@ -128,34 +137,35 @@ pub fn retrieval(
     options: &RetrievalOptions,
 ) -> RetrievalReport {
     let ranks = pairs.ranks(scorer);
-    let items = items(pairs, &ranks);
-    let sums = items.iter().fold([0.0; COLUMNS], |mut sums, item| {
+    let groups = groups(pairs, &ranks);
+    let sums = groups.iter().flatten().fold([0.0; COLUMNS], |mut sums, item| {
         sums.iter_mut().zip(item).for_each(|(sum, &value)| *sum += f64::from(value));
         sums
     });
-    let figures_of_all = figures(&sums);
+    let many = pairs.fitting.is_many();
     let bootstrap = options.bootstrap;
-    let intervals = bootstrap.intervals(scorer, &items, figures).map(|ends| {
-        let [i1, i5, i10, t1, t5, t10, mean_recall] = ends;
+    let intervals = bootstrap.intervals(scorer, &groups, figures).map(|ends| {
+        let [i1, i5, i10, t1, t5, t10, mean_recall, image_mean] = ends;
         RetrievalIntervals {
             bootstrap,
             image_retrieval_recall: [i1, i5, i10],
             text_retrieval_recall: [t1, t5, t10],
             mean_recall,
+            image_retrieval_mean_recall: many.then_some(image_mean),
         }
     });
-    let [i1, i5, i10, t1, t5, t10, mean_recall] = figures_of_all;
+    let [i1, i5, i10, t1, t5, t10, mean_recall, image_mean] = figures(&sums);
+    let queries = ranks.text_retrieval.iter().flatten();
     RetrievalReport {
         image_retrieval_recall: [i1, i5, i10],
         text_retrieval_recall: [t1, t5, t10],
         mean_recall,
+        image_retrieval_mean_recall: many.then_some(image_mean),
         image_retrieval_median_rank: median_rank(ranks.image_retrieval.clone()),
-        text_retrieval_median_rank: median_rank(
-            ranks.text_retrieval.iter().flatten().copied().collect(),
-        ),
-        images: pairs.images().len(),
-        texts: pairs.texts().len(),
-        images_without_caption: pairs.images().len() - items.len(),
+        text_retrieval_median_rank: median_rank(queries.clone().copied().collect()),
+        images: pairs.images(),
+        texts: pairs.texts(),
+        images_without_caption: pairs.images() - queries.count(),
         ties: Ties {
             image_retrieval: ranks.image_retrieval_ties,
             text_retrieval: ranks.text_retrieval_ties,
@@ -179,9 +189,9 @@ pub fn retrieval_by_language<S: AsRef<str>>(
     languages: &[S],
     options: &RetrievalOptions,
 ) -> Result<RetrievalReport> {
-    let (found, expected) = (languages.len(), pairs.texts().len());
+    let (found, expected) = (languages.len(), pairs.texts());
     if found != expected {
-        let (what, of) = ("languages".into(), pairs.texts().what().into());
+        let (what, of) = ("languages".into(), "texts".into());
         return Err(Error::Count { what, found, of, expected });
     }
     let mut texts: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
@@ -196,34 +206,47 @@ pub fn retrieval_by_language<S: AsRef<str>>(
     Ok(report)
 }
 
-/// What is counted of an image with its captions: captions that hit at each k, captions, and whether
-/// the image hits at each k, and 1.
+/// What is counted of texts and of images: how many hit at each k, and how many there are.
 const COLUMNS: usize = 2 * (K.len() + 1);
 
-fn items(pairs: &Pairs<'_>, ranks: &Ranks) -> Vec<[f32; COLUMNS]> {
-    let hit = |rank: u32, k: usize| f32::from(u8::from((rank as usize) < k));
-    let mut items = vec![[0.0; COLUMNS]; ranks.text_retrieval.len()];
-    for (&image, &rank) in pairs.text_image_index().iter().zip(&ranks.image_retrieval) {
-        let item = &mut items[image];
-        K.iter().zip(item.iter_mut()).for_each(|(&k, sum)| *sum += hit(rank, k));
-        item[K.len()] += 1.0;
+/// What is drawn together: an image with its captions. Where a text fits several images that is no
+/// division, and texts and images are drawn apart.
+fn groups(pairs: &Pairs<'_>, ranks: &Ranks) -> Vec<Vec<[f32; COLUMNS]>> {
+    let hits = |rank: u32| {
+        let hit = |k: usize| f32::from(u8::from((rank as usize) < k));
+        let [a, b, c] = K.map(hit);
+        [a, b, c, 1.0]
+    };
+    let text = |rank: u32| {
+        let [a, b, c, one] = hits(rank);
+        [a, b, c, one, 0.0, 0.0, 0.0, 0.0]
+    };
+    let image = |rank: u32| {
+        let [a, b, c, one] = hits(rank);
+        [0.0, 0.0, 0.0, 0.0, a, b, c, one]
+    };
+    if pairs.fitting.is_many() {
+        let texts = ranks.image_retrieval.iter().map(|&rank| text(rank)).collect();
+        let images = ranks.text_retrieval.iter().flatten().map(|&rank| image(rank)).collect();
+        return vec![texts, images];
     }
-    for (item, rank) in items.iter_mut().zip(&ranks.text_retrieval) {
-        if let Some(rank) = *rank {
-            let part = &mut item[K.len() + 1..];
-            K.iter().zip(part.iter_mut()).for_each(|(&k, sum)| *sum = hit(rank, k));
-            part[K.len()] = 1.0;
-        }
-    }
-    items.retain(|item| item[K.len()] > 0.0);
-    items
+    let with_captions = ranks.text_retrieval.iter().enumerate().filter_map(|(row, rank)| {
+        let captions = pairs.fitting.texts.of(row).iter();
+        let captions = captions.map(|&caption| text(ranks.image_retrieval[caption as usize]));
+        Some(captions.fold(image((*rank)?), |mut sum, caption| {
+            sum.iter_mut().zip(caption).for_each(|(sum, value)| *sum += value);
+            sum
+        }))
+    });
+    vec![with_captions.collect()]
 }
 
 fn figures(sums: &[f64; COLUMNS]) -> [f64; FIGURES] {
     let [i1, i5, i10, texts, t1, t5, t10, images] = *sums;
-    let recalls = [i1 / texts, i5 / texts, i10 / texts, t1 / images, t5 / images, t10 / images];
-    let [i1, i5, i10, t1, t5, t10] = recalls;
-    [i1, i5, i10, t1, t5, t10, recalls.iter().sum::<f64>() / recalls.len() as f64]
+    let [i1, i5, i10] = [i1, i5, i10].map(|hits| hits / texts);
+    let [t1, t5, t10] = [t1, t5, t10].map(|hits| hits / images);
+    let mean = [i1, i5, i10, t1, t5, t10].iter().sum::<f64>() / 6.0;
+    [i1, i5, i10, t1, t5, t10, mean, (i1 + i5 + i10) / 3.0]
 }
 
 /// The median of positions that count from 0, as one that counts from 1.
@@ -235,13 +258,13 @@ fn median_rank(mut ranks: Vec<u32>) -> f64 {
 
 /// The `count` worst queries of each direction that miss the first place.
 fn worst(scorer: &Scorer, pairs: &Pairs<'_>, ranks: &Ranks, count: usize) -> Vec<WorstQuery> {
-    let image_ranks = ranks.image_retrieval.iter().map(|&rank| Some(rank));
+    let image_ranks = ranks.image_retrieval.iter().map(|&rank| Some(rank)).collect();
     let directions = [
-        (Direction::ImageRetrieval, pairs.texts(), pairs.images(), image_ranks.collect()),
-        (Direction::TextRetrieval, pairs.images(), pairs.texts(), ranks.text_retrieval.clone()),
+        (Direction::ImageRetrieval, [0, 1], image_ranks),
+        (Direction::TextRetrieval, [1, 0], ranks.text_retrieval.clone()),
     ];
     let mut list = Vec::new();
-    for (direction, queries, candidates, ranks) in directions {
+    for (direction, [from, to], ranks) in directions {
         let ranks: Vec<Option<u32>> = ranks;
         let mut missed: Vec<(usize, u32)> = ranks
             .iter()
@@ -251,17 +274,17 @@ fn worst(scorer: &Scorer, pairs: &Pairs<'_>, ranks: &Ranks, count: usize) -> Vec
         missed.sort_by_key(|&(_, rank)| std::cmp::Reverse(rank));
         missed.truncate(count);
         let rows: Vec<usize> = missed.iter().map(|&(row, _)| row).collect();
-        // Nothing was missed: nothing to look up.
-        let Ok(queries) = queries.select(&rows) else { continue };
-        let Ok(found) = scorer.top_k(&queries, candidates, SHOWN) else { continue };
-        for ((index, (_, rank)), mut found) in missed.iter().enumerate().zip(found) {
-            found.iter_mut().for_each(|hit| hit.row = candidates.id(hit.row));
-            let (query, rank) = (queries.id(index), *rank as usize + 1);
+        let found = pairs.similarities.found(scorer, direction, &rows, SHOWN);
+        for (&(row, rank), mut found) in missed.iter().zip(found) {
+            found.iter_mut().for_each(|hit| hit.row = pairs.number(to, hit.row));
+            let (query, rank) = (pairs.number(from, row), rank as usize + 1);
             list.push(WorstQuery { direction, query, rank, found });
         }
     }
     list
 }
+
+const IMAGE_MEAN: &str = "image_retrieval_mean_recall";
 
 /// Writes the figures under CLIP_benchmark's names.
 fn entries<M: SerializeMap, T: Serialize>(
@@ -281,6 +304,9 @@ impl Serialize for RetrievalReport {
         let mut map = serializer.serialize_map(None)?;
         let recalls = (&self.image_retrieval_recall, &self.text_retrieval_recall);
         entries(&mut map, (recalls.0, recalls.1, &self.mean_recall))?;
+        if let Some(mean) = &self.image_retrieval_mean_recall {
+            map.serialize_entry(IMAGE_MEAN, mean)?;
+        }
         map.serialize_entry("image_retrieval_median_rank", &self.image_retrieval_median_rank)?;
         map.serialize_entry("text_retrieval_median_rank", &self.text_retrieval_median_rank)?;
         map.serialize_entry("images", &self.images)?;
@@ -305,6 +331,9 @@ impl Serialize for RetrievalIntervals {
         let mut map = serializer.serialize_map(None)?;
         let recalls = (&self.image_retrieval_recall, &self.text_retrieval_recall);
         entries(&mut map, (recalls.0, recalls.1, &self.mean_recall))?;
+        if let Some(mean) = &self.image_retrieval_mean_recall {
+            map.serialize_entry(IMAGE_MEAN, mean)?;
+        }
         map.serialize_entry("confidence", &CONFIDENCE)?;
         map.serialize_entry("resamples", &self.bootstrap.resamples)?;
         map.serialize_entry("seed", &self.bootstrap.seed)?;

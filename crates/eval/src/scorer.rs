@@ -28,14 +28,15 @@ pub struct Scorer {
 pub(crate) struct Block<'a> {
     pub(crate) queries: Range<usize>,
     pub(crate) candidates: Range<usize>,
-    scores: &'a [f32],
+    /// From a query to a candidate, and from a candidate to a query: the same for cosines.
+    pub(crate) scores: [&'a [f32]; 2],
 }
 
 impl Block<'_> {
-    /// The similarities of one of `queries` with `candidates`.
-    pub(crate) fn row(&self, query: usize) -> &[f32] {
+    /// The similarities of one of `queries` with `candidates`, one way.
+    pub(crate) fn row(&self, way: usize, query: usize) -> &[f32] {
         let width = self.candidates.len();
-        &self.scores[(query - self.queries.start) * width..][..width]
+        &self.scores[way][(query - self.queries.start) * width..][..width]
     }
 }
 
@@ -73,33 +74,48 @@ impl Scorer {
         candidates: &Rows<'_>,
         visit: &mut dyn FnMut(&Block<'_>),
     ) {
-        let width = queries.width();
-        let mut rows = vec![0.0; self.queries.min(queries.len()) * width];
         let most = self.queries.min(queries.len()) * self.candidates.min(candidates.len());
         let mut scores = vec![0.0; most];
         for candidate_range in ranges(candidates.len(), self.candidates) {
             let packed = self.pack(candidates, &candidate_range);
             for query_range in ranges(queries.len(), self.queries) {
-                let rows = &mut rows[..query_range.len() * width];
-                self.normalize(queries, &query_range, rows);
                 let scores = &mut scores[..query_range.len() * candidate_range.len()];
-                let gemm = GemmF32 {
-                    x: rows,
-                    x_stride: width,
-                    m: query_range.len(),
-                    weight: &packed,
-                    bias: None,
-                    activation: Activation::Identity,
-                    residual: None,
-                };
-                self.kernels.gemm_f32(&self.pool, &gemm, scores);
+                self.products((queries, &query_range), &packed, scores);
+                let scores = &*scores;
                 let candidates = candidate_range.clone();
-                visit(&Block { queries: query_range, candidates, scores });
+                visit(&Block { queries: query_range, candidates, scores: [scores, scores] });
             }
         }
     }
 
-    fn pack(&self, rows: &Rows<'_>, range: &Range<usize>) -> PackedF32 {
+    /// The products of a range of queries, normalised, with packed candidates.
+    pub(crate) fn products(
+        &self,
+        (queries, range): (&Rows<'_>, &Range<usize>),
+        packed: &PackedF32,
+        scores: &mut [f32],
+    ) {
+        let mut rows = vec![0.0; range.len() * queries.width()];
+        self.normalize(queries, range, &mut rows);
+        let gemm = GemmF32 {
+            x: &rows,
+            x_stride: queries.width(),
+            m: range.len(),
+            weight: packed,
+            bias: None,
+            activation: Activation::Identity,
+            residual: None,
+        };
+        self.kernels.gemm_f32(&self.pool, &gemm, scores);
+    }
+
+    /// Rows of a block of queries and of candidates.
+    pub(crate) fn block_sizes(&self) -> (usize, usize) {
+        (self.queries, self.candidates)
+    }
+
+    /// A range of rows, normalised, as the right side of products.
+    pub(crate) fn pack(&self, rows: &Rows<'_>, range: &Range<usize>) -> PackedF32 {
         let fill = |part: Range<usize>, out: &mut [f32]| {
             for (row, out) in part.zip(out.chunks_exact_mut(rows.width())) {
                 copy(rows, range.start + row, out);
@@ -165,7 +181,7 @@ impl Scorer {
             self.run(block.queries.len(), &|part| {
                 for query in part.map(|row| block.queries.start + row) {
                     let mut best = best[query].lock().unwrap_or_else(PoisonError::into_inner);
-                    for (row, &score) in block.candidates.clone().zip(block.row(query)) {
+                    for (row, &score) in block.candidates.clone().zip(block.row(0, query)) {
                         insert(&mut best, k, Hit { row, score });
                     }
                 }
@@ -178,7 +194,7 @@ impl Scorer {
 
 /// Puts a hit that came after all of `best` to its place among the `k` best.
 #[inline]
-fn insert(best: &mut Vec<Hit>, k: usize, hit: Hit) {
+pub(crate) fn insert(best: &mut Vec<Hit>, k: usize, hit: Hit) {
     if best.len() >= k {
         match best.last() {
             Some(last) if hit.score > last.score => drop(best.pop()),

@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 use altclip_eval::{
-    Bootstrap, Classification, ConsistencyOptions, Direction, Error, K, Pairs, RetrievalOptions,
-    RetrievalReport, Rows, Scorer, consistency, retrieval, retrieval_by_language, zeroshot,
+    Bootstrap, Classification, ConsistencyOptions, Direction, Error, Hit, K, Pairs,
+    RetrievalOptions, RetrievalReport, Rows, Scorer, TokenRows, consistency, retrieval,
+    retrieval_by_language, zeroshot, zeroshot_token_wise,
 };
 use proptest::prelude::*;
 
@@ -54,11 +55,29 @@ impl Case {
         Scorer::new(self.threads).with_blocks(self.blocks.0, self.blocks.1)
     }
 
-    fn pairs(&self) -> Pairs<'_> {
-        let images = Rows::new("images", &self.images, self.width).unwrap();
-        let texts = Rows::new("texts", &self.texts, self.width).unwrap();
-        Pairs::new(images, texts, &self.index).unwrap()
+    fn images(&self) -> Rows<'_> {
+        Rows::new("images", &self.images, self.width).unwrap()
     }
+
+    fn texts(&self) -> Rows<'_> {
+        Rows::new("texts", &self.texts, self.width).unwrap()
+    }
+
+    fn pairs(&self) -> Pairs<'_> {
+        Pairs::new(self.images(), self.texts(), &self.index).unwrap()
+    }
+
+    /// Recall by sorting, where each text has one image.
+    fn oracle(&self, lower_first: bool) -> ([f64; 3], [f64; 3]) {
+        let pairs: Vec<(usize, usize)> = self.index.iter().copied().enumerate().collect();
+        oracle(&matrix(&self.texts(), &self.images()), &pairs, lower_first)
+    }
+}
+
+/// Each row as an item of one token.
+fn tokens(rows: Rows<'_>) -> TokenRows<'_> {
+    let (lengths, padded) = (vec![1; rows.len()], vec![false; rows.len()]);
+    TokenRows::new(rows, &lengths, padded).unwrap()
 }
 
 /// All similarities `[A, B]`, as plainly as they can be written.
@@ -82,28 +101,27 @@ fn order(row: &[f32], lower_first: bool) -> Vec<usize> {
     order
 }
 
-/// Recall of images and of texts by sorting.
-fn oracle(pairs: &Pairs<'_>, lower_first: bool) -> ([f64; 3], [f64; 3]) {
-    let scores = matrix(pairs.texts(), pairs.images());
-    let index = pairs.text_image_index();
-    let image = K.map(|k| {
-        let hit = |text: usize| {
-            order(&scores[text], lower_first).into_iter().take(k).any(|image| image == index[text])
-        };
-        let hits = (0..index.len()).filter(|&text| hit(text)).count();
-        hits as f64 / index.len() as f64
-    });
-    let queries: Vec<usize> =
-        (0..pairs.images().len()).filter(|image| index.contains(image)).collect();
-    let text = K.map(|k| {
-        let hit = |image: usize| {
-            let column: Vec<f32> = scores.iter().map(|row| row[image]).collect();
-            order(&column, lower_first).into_iter().take(k).any(|text| index[text] == image)
-        };
-        let hits = queries.iter().filter(|&&image| hit(image)).count();
-        hits as f64 / queries.len() as f64
-    });
-    (image, text)
+/// Recall of images and of texts by sorting the scores `[texts, images]`.
+fn oracle(
+    scores: &[Vec<f32>],
+    pairs: &[(usize, usize)],
+    lower_first: bool,
+) -> ([f64; 3], [f64; 3]) {
+    let recall = |scores: &[Vec<f32>], fits: &dyn Fn(usize, usize) -> bool| {
+        let asked = |query: &usize| (0..scores[*query].len()).any(|row| fits(*query, row));
+        let queries: Vec<usize> = (0..scores.len()).filter(asked).collect();
+        K.map(|k| {
+            let hit = |query: usize| {
+                order(&scores[query], lower_first).into_iter().take(k).any(|row| fits(query, row))
+            };
+            let hits = queries.iter().filter(|&&query| hit(query)).count();
+            hits as f64 / queries.len() as f64
+        })
+    };
+    let turned: Vec<Vec<f32>> =
+        (0..scores[0].len()).map(|column| scores.iter().map(|row| row[column]).collect()).collect();
+    let image = recall(scores, &|text, image| pairs.contains(&(text, image)));
+    (image, recall(&turned, &|image, text| pairs.contains(&(text, image))))
 }
 
 fn is_oracles(report: &RetrievalReport, (image, text): ([f64; 3], [f64; 3])) -> bool {
@@ -124,8 +142,8 @@ proptest! {
     fn recall_is_that_of_sorting(case in case()) {
         let pairs = case.pairs();
         let report = retrieval(&case.scorer(), &pairs, &quick());
-        prop_assert!(is_oracles(&report, oracle(&pairs, true)), "{report:?}");
-        let other = oracle(&pairs, false);
+        prop_assert!(is_oracles(&report, case.oracle(true)), "{report:?}");
+        let other = case.oracle(false);
         prop_assert!(
             report.ties.image_retrieval + report.ties.text_retrieval > 0 || is_oracles(&report, other),
             "no ties, and yet their order matters"
@@ -134,6 +152,47 @@ proptest! {
         for [low, high] in intervals.image_retrieval_recall.iter().chain(&intervals.text_retrieval_recall) {
             prop_assert!(0.0 <= *low && low <= high && *high <= 1.0);
         }
+    }
+
+    #[test]
+    fn texts_of_several_images_are_those_of_sorting(
+        case in case(),
+        more in prop::collection::vec((0usize..40, 0usize..14), 0..30),
+    ) {
+        let (texts, images) = (case.texts().len(), case.images().len());
+        let more = more.into_iter().map(|(text, image)| (text % texts, image % images));
+        let pairs: Vec<(usize, usize)> = case.index.iter().copied().enumerate().chain(more).collect();
+        let set = Pairs::many(case.images(), case.texts(), pairs.iter().copied()).unwrap();
+        let report = retrieval(&case.scorer(), &set, &quick());
+        let scores = matrix(&case.texts(), &case.images());
+        let expected = oracle(&scores, &pairs, true);
+        prop_assert!(is_oracles(&report, expected), "{report:?}");
+        let several = pairs.iter().any(|a| pairs.iter().any(|b| a.0 == b.0 && a.1 != b.1));
+        prop_assert_eq!(report.image_retrieval_mean_recall.is_some(), several);
+        if let Some(mean) = report.image_retrieval_mean_recall {
+            prop_assert!((mean - expected.0.iter().sum::<f64>() / 3.0).abs() < 1e-12);
+            let [low, high] = report.intervals.unwrap().image_retrieval_mean_recall.unwrap();
+            prop_assert!(low <= high && (0.0..=1.0).contains(&low) && high <= 1.0);
+        }
+        // Whole lists are the same ranking.
+        let listed = |scores: &[Vec<f32>]| -> Vec<Vec<Hit>> {
+            let hit = |row: &Vec<f32>| {
+                order(row, true).into_iter().map(|n| Hit { row: n, score: row[n] }).collect()
+            };
+            scores.iter().map(hit).collect()
+        };
+        let turned: Vec<Vec<f32>> =
+            (0..images).map(|n| scores.iter().map(|row| row[n]).collect()).collect();
+        let lists = Pairs::listed(listed(&scores), listed(&turned), pairs).unwrap();
+        prop_assert_eq!(lists.ranks(&case.scorer()), set.ranks(&case.scorer()));
+    }
+
+    #[test]
+    fn one_token_an_item_is_the_cosine(case in case()) {
+        let pairs = || case.index.iter().copied().enumerate();
+        let set = Pairs::token_wise(tokens(case.images()), tokens(case.texts()), pairs()).unwrap();
+        let report = retrieval(&case.scorer(), &set, &quick());
+        prop_assert_eq!(report, retrieval(&case.scorer(), &case.pairs(), &quick()));
     }
 
     #[test]
@@ -156,10 +215,8 @@ proptest! {
                 .iter().flat_map(|&text| &case.texts[text * case.width..][..case.width])
                 .copied().collect();
             let index: Vec<usize> = ids.iter().map(|&text| case.index[text]).collect();
-            let alone = Pairs::new(
-                pairs.images().clone(), Rows::new("texts", &rows, case.width).unwrap(), &index,
-            ).unwrap();
-            prop_assert!(is_oracles(part, oracle(&alone, true)));
+            let alone = Case { texts: rows, index, ..case.clone() };
+            prop_assert!(is_oracles(part, alone.oracle(true)));
             texts += part.texts;
             for worst in &part.worst {
                 let own = worst.direction == Direction::TextRetrieval || ids.contains(&worst.query);
@@ -173,9 +230,8 @@ proptest! {
 
     #[test]
     fn top_k_is_a_stable_sort(case in case(), k in 1usize..12) {
-        let pairs = case.pairs();
-        let hits = case.scorer().top_k(pairs.texts(), pairs.images(), k).unwrap();
-        for (hits, scores) in hits.iter().zip(matrix(pairs.texts(), pairs.images())) {
+        let hits = case.scorer().top_k(&case.texts(), &case.images(), k).unwrap();
+        for (hits, scores) in hits.iter().zip(matrix(&case.texts(), &case.images())) {
             let rows: Vec<usize> = hits.iter().map(|hit| hit.row).collect();
             let mut expected = order(&scores, true);
             expected.truncate(k);
@@ -187,13 +243,12 @@ proptest! {
     #[test]
     fn zeroshot_is_that_of_sorting(case in case()) {
         // Texts are the samples, images the classes.
-        let pairs = case.pairs();
-        let found = zeroshot(&case.scorer(), pairs.texts(), pairs.images(), &case.index).unwrap();
-        let scores = matrix(pairs.texts(), pairs.images());
-        let (image, _) = oracle(&pairs, true);
+        let found = zeroshot(&case.scorer(), &case.texts(), &case.images(), &case.index).unwrap();
+        let scores = matrix(&case.texts(), &case.images());
+        let (image, _) = case.oracle(true);
         let report = found.report().unwrap();
         prop_assert_eq!(report.acc1, image[0]);
-        let classes = pairs.images().len();
+        let classes = case.images().len();
         prop_assert_eq!(report.acc5, (classes >= 5).then_some(image[1]));
         let mut confusion = vec![0; classes * classes];
         for (row, &label) in scores.iter().zip(&case.index) {
@@ -217,10 +272,9 @@ proptest! {
 
     #[test]
     fn a_query_agrees_with_itself(case in case()) {
-        let pairs = case.pairs();
         let options = ConsistencyOptions { bootstrap: Bootstrap { resamples: 5, seed: 0 }, ..Default::default() };
-        let both = (pairs.texts(), pairs.texts());
-        let report = consistency(&case.scorer(), both, pairs.images(), &options).unwrap();
+        let texts = case.texts();
+        let report = consistency(&case.scorer(), (&texts, &texts), &case.images(), &options).unwrap();
         prop_assert_eq!(report.overlap, [1.0; 3]);
         prop_assert!((report.rank_biased_overlap - 1.0).abs() < 1e-9);
         prop_assert!((report.cosine - 1.0).abs() < 1e-6);
@@ -239,7 +293,40 @@ fn another_order_of_ties_would_be_seen() {
     let pairs = Pairs::new(rows(), rows(), &[0, 0, 0, 1]).unwrap();
     let report = retrieval(&Scorer::new(1), &pairs, &quick());
     assert_eq!(report.image_retrieval_recall[0], 0.75);
-    assert!(!is_oracles(&report, oracle(&pairs, false)));
+    let scores = vec![vec![1.0; 4]; 4];
+    assert!(!is_oracles(&report, oracle(&scores, &[(0, 0), (1, 0), (2, 0), (3, 1)], false)));
+}
+
+#[test]
+fn token_by_token_templates_vote_with_their_probabilities() {
+    fn rows(values: &[f32]) -> Rows<'_> {
+        Rows::new("rows", values, 2).unwrap()
+    }
+    let images = [1.0f32, 0.0, 0.6, 0.8, 0.0, 1.0];
+    // The first template is for the first class, the second for the second one and surer of it.
+    let templates = [[1.0f32, 0.1, 0.8, 0.6], [0.0, 1.0, 1.0, 0.0]];
+    let templates = templates.each_ref().map(|texts| tokens(rows(texts)));
+    let plain = |image: usize, scale: f32| {
+        let mut mean = [0.0f32; 2];
+        for template in [[[1.0, 0.1], [0.8, 0.6]], [[0.0, 1.0], [1.0, 0.0]]] {
+            let cosine = |text: [f32; 2]| {
+                let dot = images[2 * image] * text[0] + images[2 * image + 1] * text[1];
+                (scale * dot / (text[0].powi(2) + text[1].powi(2)).sqrt()).exp()
+            };
+            let e = template.map(cosine);
+            mean.iter_mut().zip(e).for_each(|(m, x)| *m += x / (e[0] + e[1]));
+        }
+        usize::from(mean[1] > mean[0])
+    };
+    for scale in [1.0, 20.0] {
+        let labels: Vec<usize> = (0..3).map(|image| plain(image, scale)).collect();
+        let scorer = Scorer::new(2).with_blocks(2, 1);
+        let found =
+            zeroshot_token_wise(&scorer, &tokens(rows(&images)), &templates, scale, &labels);
+        assert_eq!(found.unwrap().report().unwrap().acc1, 1.0, "{labels:?}");
+    }
+    let none = zeroshot_token_wise(&Scorer::new(1), &tokens(rows(&images)), &[], 1.0, &[0; 3]);
+    assert!(matches!(none, Err(Error::Empty { .. })));
 }
 
 #[test]
@@ -260,7 +347,8 @@ fn wide_rows_of_real_numbers() {
     let texts: Vec<f32> = (0..n_texts * width).map(text).collect();
     let rows = |values| Rows::new("rows", values, width).unwrap();
     let pairs = Pairs::new(rows(&images), rows(&texts), &index).unwrap();
-    let expected = oracle(&pairs, true);
+    let of_texts: Vec<(usize, usize)> = index.iter().copied().enumerate().collect();
+    let expected = oracle(&matrix(&rows(&texts), &rows(&images)), &of_texts, true);
     assert!(expected.0[0] > 0.05 && expected.0[0] < 0.95, "{expected:?}");
     for (threads, queries, candidates) in [(1, 1024, 4096), (2, 64, 10), (3, 7, 33)] {
         let scorer = Scorer::new(threads).with_blocks(queries, candidates);

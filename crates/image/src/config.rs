@@ -12,7 +12,9 @@ const MAX_SIZE: u64 = 4096;
 
 /// The processors of CLIP's family, whose steps are those of this crate. `Fast` and `Pil` name
 /// other backends of the same processor.
-const PROCESSORS: &[&str] = &["CLIP", "ChineseCLIP", "AltCLIP"];
+const PROCESSORS: &[&str] = &["CLIP", "ChineseCLIP", "AltCLIP", WUKONG];
+/// The name here for the order of Wukong's authors, who have no such file.
+const WUKONG: &str = "Wukong";
 
 #[derive(Deserialize)]
 struct Raw {
@@ -37,9 +39,11 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Preprocessor, Error> {
         found: error.to_string(),
         expected: "a JSON object",
     })?;
-    for name in [&raw.image_processor_type, &raw.feature_extractor_type].into_iter().flatten() {
+    let names = [&raw.image_processor_type, &raw.feature_extractor_type];
+    for name in names.into_iter().flatten() {
         check_processor(name)?;
     }
+    let normalize_first = names.into_iter().flatten().any(|name| name.starts_with(WUKONG));
     if flag("do_pad", &raw.do_pad, false)? {
         return Err(invalid("do_pad", &Value::Bool(true), "false"));
     }
@@ -63,6 +67,9 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Preprocessor, Error> {
             invalid("resample", value, "1 lanczos, 2 bilinear, 3 bicubic, 4 box or 5 hamming")
         })?,
     };
+    if let (true, Some(value)) = (normalize_first && filter != Filter::Bicubic, &raw.resample) {
+        return Err(invalid("resample", value, "3 bicubic, the only one for Wukong's order"));
+    }
     let rescale = if flag("do_rescale", &raw.do_rescale, true)? {
         Some(match &raw.rescale_factor {
             None => 1.0 / 255.0,
@@ -81,7 +88,8 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Preprocessor, Error> {
     } else {
         None
     };
-    Ok(Preprocessor::new(resize, filter, crop, rescale, normalize))
+    let preprocessor = Preprocessor::new(resize, filter, crop, rescale, normalize);
+    Ok(if normalize_first { preprocessor.normalizing_first() } else { preprocessor })
 }
 
 fn invalid(field: &'static str, found: &Value, expected: &'static str) -> Error {
@@ -211,6 +219,7 @@ mod tests {
             (r#"{"image_mean": [1, 2]}"#, "image_mean"),
             (r#"{"image_std": [1, 0, 1]}"#, "image_std"),
             (r#"{"rescale_factor": 1e300}"#, "rescale_factor"),
+            (r#"{"image_processor_type": "WukongImageProcessor", "resample": 2}"#, "resample"),
         ];
         for (text, expected) in cases {
             match parse(text.as_bytes()) {
@@ -218,6 +227,14 @@ mod tests {
                 other => panic!("{text}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn wukongs_order_has_a_name() {
+        let text =
+            br#"{"image_processor_type": "WukongImageProcessor", "size": 24, "crop_size": 24}"#;
+        assert_eq!(parse(text).unwrap(), Preprocessor::wukong(24));
+        assert_ne!(Preprocessor::wukong(24), Preprocessor::clip(24));
     }
 
     #[test]

@@ -31,6 +31,7 @@ mod exif;
 mod file;
 mod gif;
 mod jpeg;
+mod normalized;
 mod png;
 mod pnm;
 mod preprocess;

@@ -11,7 +11,7 @@ use crate::resizer::Resizer;
 use crate::rgb::{Rgb, zeros};
 use crate::sink::{Part, Pixel, Sink, Whole};
 use crate::sniff::Format;
-use crate::{config, exif, jpeg};
+use crate::{config, exif, jpeg, normalized};
 
 /// Mean of red, green and blue in the pictures that CLIP was trained on.
 pub(crate) const CLIP_MEAN: [f64; 3] = [0.48145466, 0.4578275, 0.40821073];
@@ -43,6 +43,8 @@ pub struct Preprocessor {
     crop: Option<(u32, u32)>,
     rescale: Option<f64>,
     normalize: Option<([f64; 3], [f64; 3])>,
+    /// Values are normalised before they are resized, as Wukong's authors do it.
+    normalize_first: bool,
     /// The output for each of the 256 values of each channel.
     table: Box<[[f32; 256]; 3]>,
 }
@@ -57,6 +59,16 @@ impl Preprocessor {
             Some(1.0 / 255.0),
             Some((CLIP_MEAN, CLIP_STD)),
         )
+    }
+
+    /// The settings of Wukong's authors for square inputs of `size` pixels: CLIP's mean and deviation, but
+    /// values are normalised first and resized after that, as OpenCV's cubic does it.
+    pub fn wukong(size: u32) -> Self {
+        Self::clip(size).normalizing_first()
+    }
+
+    pub(crate) fn normalizing_first(self) -> Self {
+        Self { normalize_first: true, ..self }
     }
 
     /// The settings of a `preprocessor_config.json`, in its old shape (`"size": 224`) or its new
@@ -89,7 +101,7 @@ impl Preprocessor {
                 }
             })
         }));
-        Self { resize, filter, crop, rescale, normalize, table }
+        Self { resize, filter, crop, rescale, normalize, normalize_first: false, table }
     }
 
     /// How pictures are resized.
@@ -112,6 +124,11 @@ impl Preprocessor {
         self.normalize
     }
 
+    /// Whether values are normalised before they are resized.
+    pub fn normalizes_first(&self) -> bool {
+        self.normalize_first
+    }
+
     /// Rows and columns of the output. The same for every picture.
     pub fn output_size(&self) -> (usize, usize) {
         let (height, width) = match (self.crop, self.resize) {
@@ -130,7 +147,8 @@ impl Preprocessor {
     /// `[3, H, W]` with [`Self::output_size`], red first.
     ///
     /// # Numerics
-    /// Bit for bit those of `CLIPImageProcessorPil`.
+    /// Bit for bit those of `CLIPImageProcessorPil`; where values are normalised first, OpenCV's to some
+    /// units of the last place.
     ///
     /// # Errors
     /// [`Error::Memory`].
@@ -147,6 +165,9 @@ impl Preprocessor {
     /// [`Error::Pixels`] where `out` has another length, [`Error::Memory`].
     pub fn apply_into(&self, image: &Rgb, out: &mut [f32]) -> Result<(), Error> {
         let mut planes = Planes::new(self, out)?;
+        if self.normalize_first {
+            return normalized::resize(&self.table, image, &self.placed(image.size()), planes.out);
+        }
         if let Some(resizer) = self.resizer(image.size()) {
             return resize_rows(image, &mut resizer?, &mut |row| planes.row(row));
         }
@@ -161,6 +182,20 @@ impl Preprocessor {
         Ok(())
     }
 
+    /// Where the crop of a picture of this size comes from and goes to.
+    fn placed(&self, source: (u32, u32)) -> normalized::Placed {
+        let size = self.resized(source);
+        let (height, width) = self.crop.unwrap_or((size.1, size.0));
+        let (across, down) = (Span::new(size.0, width), Span::new(size.1, height));
+        normalized::Placed {
+            size,
+            window: Span::window(&across, &down),
+            output: (width as usize, height as usize),
+            left: across.pad as usize,
+            top: down.pad as usize,
+        }
+    }
+
     /// What resizes a picture of this size row by row, where that is possible and fills the crop.
     fn resizer(&self, source: (u32, u32)) -> Option<Result<Resizer, Error>> {
         let (width, height) = self.resized(source);
@@ -173,7 +208,7 @@ impl Preprocessor {
     }
 
     /// The resized and cropped picture before it becomes numbers; zeros around it where it is
-    /// smaller than the crop.
+    /// smaller than the crop. (Where values are normalised first there is none; this is Pillow's.)
     ///
     /// # Errors
     /// [`Error::Memory`].
@@ -207,6 +242,10 @@ impl Preprocessor {
             Resize::None => (width, height),
             Resize::ShortestEdge(size) => {
                 let (short, long) = (width.min(height), width.max(height));
+                if self.normalize_first {
+                    let long = normalized::long_side(short, long, size);
+                    return if width <= height { (size, long) } else { (long, size) };
+                }
                 let long = (u64::from(size) * u64::from(long)) as f64 / f64::from(short);
                 let long = long as u32;
                 if width <= height { (size, long) } else { (long, size) }
@@ -232,7 +271,7 @@ pub fn decode_and_preprocess(
     let planes = Planes::new(preprocessor, out)?;
     let format = format_within_limits(bytes, options)?;
     let turned = options.apply_exif_orientation && exif::orientation(bytes, format) != 1;
-    if format != Format::Jpeg || turned {
+    if format != Format::Jpeg || turned || preprocessor.normalize_first {
         return preprocessor.apply_into(&decode(bytes, options)?, out);
     }
     let mut stream = Stream { preprocessor, planes, resizer: None, whole: Whole::default() };

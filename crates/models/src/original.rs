@@ -165,8 +165,13 @@ fn settings(family: Family, checkpoint: &Checkpoint) -> Settings {
     let patch = shape("vision_model.embeddings.patch_embedding.weight", 2);
     let size = rows.saturating_sub(1).isqrt().saturating_mul(patch);
     let preprocessor = match family {
-        Family::Clip | Family::Wukong => json!({
+        Family::Clip => json!({
             "image_processor_type": "CLIPImageProcessor",
+            "size": size,
+            "crop_size": size,
+        }),
+        Family::Wukong => json!({
+            "image_processor_type": "WukongImageProcessor",
             "size": size,
             "crop_size": size,
         }),

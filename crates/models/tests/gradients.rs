@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-const MODELS: [&str; 2] = ["alt_l", "clip"];
+const MODELS: [&str; 3] = ["alt_l", "clip", "families/chinese_clip"];
 /// Largest error of a parameter's gradient, of its largest magnitude.
 const TOLERANCE: f32 = 1e-4;
 

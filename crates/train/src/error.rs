@@ -33,6 +33,14 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A model that is run, but not trained.
+    #[error("training of {kind} is not supported")]
+    NotTrainable {
+        /// Its folder or file.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
     /// The teacher has no CLIP text tower.
     #[error("the teacher is no CLIP")]
     NotATeacher {
@@ -147,6 +155,11 @@ impl Diagnose for Error {
                     .place(path.display().to_string())
                     .help("make room on the disk, or name another --out")
             }
+            Error::NotTrainable { path, kind } => training(Code::E6013)
+                .place(path.display().to_string())
+                .got(*kind)
+                .expected("a folder of AltCLIP, CLIP or CN-CLIP in the Hub's layout")
+                .help("its embeddings can be measured and used; to train take one of those"),
             Error::NotATeacher { dir } => training(Code::E6013)
                 .place(dir.display().to_string())
                 .got("a folder of another family")

@@ -9,6 +9,7 @@ use altclip_checkpoint::{
 };
 use altclip_kernels::Pool;
 use altclip_models::config::{AltClipText, Model, Text, Transformer};
+use altclip_models::original::is_classifier;
 use altclip_models::weights::canonical_name;
 use altclip_models::{Family, Opened};
 use altclip_tensor::Activation;
@@ -53,7 +54,19 @@ impl Folder {
     /// `config.json`, and the weights if there are any.
     fn open(dir: &Path) -> Result<Self> {
         let path = dir.join("config.json");
-        let config = std::fs::read(&path).map_err(|source| Error::Read { path, source })?;
+        let not_trainable = |kind| Err(Error::NotTrainable { path: dir.to_owned(), kind });
+        if dir.is_file() {
+            return not_trainable("an author's own weight file or a packed one");
+        }
+        let config = match std::fs::read(&path) {
+            Ok(config) if is_classifier(&config) => return not_trainable("Taiyi-CLIP"),
+            Ok(config) => config,
+            // Weights without settings are as their authors publish them.
+            Err(_) if Checkpoint::open(dir).is_ok() => {
+                return not_trainable("a folder with an author's own weight file");
+            }
+            Err(source) => return Err(Error::Read { path, source }),
+        };
         let checkpoint = match Checkpoint::open(dir) {
             Ok(checkpoint) => Some(checkpoint),
             Err(altclip_checkpoint::Error::NoWeights { .. }) => None,
@@ -82,8 +95,18 @@ impl Start {
     pub fn of_model(dir: &Path, is_trained: &dyn Fn(&str) -> bool) -> Result<Self> {
         let mut folder = Folder::open(dir)?;
         let opened = folder.opened()?;
-        if opened.family() == Family::AltClipText {
-            return Err(altclip_models::Error::NoTower("vision tower").into());
+        let kind = match opened.family() {
+            Family::AltClip | Family::Clip | Family::ChineseClip => None,
+            Family::AltClipText => {
+                return Err(altclip_models::Error::NoTower("vision tower").into());
+            }
+            Family::TaiyiClip => Some("Taiyi-CLIP"),
+            Family::Prd2 => Some("PRD2"),
+            Family::R2d2 => Some("R2D2"),
+            Family::Wukong => Some("Wukong"),
+        };
+        if let Some(kind) = kind {
+            return Err(Error::NotTrainable { path: dir.to_owned(), kind });
         }
         let (model, files) = (*opened.config(), opened.files());
         let expected = model.tensors()?;
@@ -376,7 +399,7 @@ pub fn config_json(model: &Model, bf16: bool) -> Value {
         }
         Text::Bert(text) => {
             let mut fields = blocks(&text.bert.blocks);
-            fields.insert("model_type".into(), json!("bert"));
+            fields.insert("model_type".into(), json!("chinese_clip_text_model"));
             fields.insert("vocab_size".into(), json!(text.bert.vocab_size));
             fields
                 .insert("max_position_embeddings".into(), json!(text.bert.max_position_embeddings));

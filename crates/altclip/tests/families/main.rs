@@ -238,12 +238,48 @@ fn r2d2_looks_twice() {
 }
 
 #[test]
+fn kept_sides_compare_as_before() {
+    for (name, file) in [
+        ("openai", "ViT-tiny.pt"),
+        ("r2d2", "r2d2_tiny.pth"),
+        ("wukong", "wukong_tiny.pth"),
+        ("wukong_learner", "wukong_tiny.pth"),
+    ] {
+        let case = Case::new(name, &[file]);
+        let model = case.load(file);
+        let (texts, _) = case.texts();
+        let ids: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+        let sides = [
+            model.id_side(&ids).unwrap(),
+            model.pixel_side(&case.f32s("vision.pixel_values"), 3).unwrap(),
+        ];
+        let expected = model.compare(&sides[1], &sides[0]).unwrap();
+        let [texts, images] = [0, 1].map(|n| {
+            let (side, is_text) = (&sides[n], n == 0);
+            let kept = (0..side.len()).map(|n| model.kept(side, n).unwrap());
+            let kept: Vec<Vec<f32>> = kept.collect();
+            assert!(kept.iter().all(|item| item.len() == model.kept_len(is_text)));
+            model.side_of_kept(is_text, &kept).unwrap()
+        });
+        assert_eq!(model.compare(&images, &texts).unwrap(), expected, "{name}");
+        // One of them alone, and what is none.
+        let one = model.side_of_kept(false, &[model.kept(&sides[1], 2).unwrap()]).unwrap();
+        let columns = ids.len();
+        assert_eq!(model.compare(&one, &texts).unwrap(), expected[2 * columns..], "{name}");
+        assert!(model.side_of_kept(true, &[vec![0.0f32; 3]]).is_err());
+        assert_eq!(images.tokens().is_some(), name.starts_with("wukong"));
+    }
+}
+
+#[test]
 fn wukong_compares_token_by_token() {
     for name in ["wukong", "wukong_learner"] {
         let case = Case::new(name, &["wukong_tiny.pth"]);
         let model = case.load("");
         assert_eq!(family(&model), Family::Wukong);
         assert_eq!(model.similarity(), Similarity::TokenWise);
+        // Its authors normalise before they resize.
+        assert_eq!(model.preprocessor().unwrap(), altclip::image::Preprocessor::wukong(24));
         assert_eq!(model.opened().config().token_learner.is_some(), name == "wukong_learner");
         let (texts, _) = case.texts();
         let ids: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
@@ -309,6 +345,30 @@ fn authors_files_are_packed_like_any_other() {
         println!("{name} in bf16: {error:.1e}");
         assert!(error > 0.0 && error < 0.2, "{name}: {error}");
     }
+}
+
+#[test]
+fn embeddings_of_an_authors_file_depend_on_its_tokenizer() {
+    let case = Case::new("chinese_clip", &["clip_cn_tiny.pt"]);
+    let fingerprint = || case.load("clip_cn_tiny.pt").fingerprint().unwrap();
+    let first = fingerprint();
+    assert_eq!(fingerprint(), first);
+    let vocab = case.dir.path().join("vocab.txt");
+    let words = std::fs::read_to_string(&vocab).unwrap();
+    let turned: Vec<&str> = words
+        .lines()
+        .map(|word| {
+            if word == "猫" {
+                "狗"
+            } else if word == "狗" {
+                "猫"
+            } else {
+                word
+            }
+        })
+        .collect();
+    std::fs::write(&vocab, turned.join("\n")).unwrap();
+    assert_ne!(fingerprint(), first);
 }
 
 #[test]

@@ -29,6 +29,10 @@ pub(crate) enum EvalTask {
     #[command(after_help = "Example:
   altclip eval compare before/flickr30k_….json after/flickr30k_….json")]
     Compare(EvalCompare),
+    /// The figures of many runs, a row each, in the form of AltCLIP's README
+    #[command(after_help = "Example:
+  altclip eval table runs/* --markdown")]
+    Table(EvalTable),
 }
 
 const RETRIEVAL_HELP: &str = "Examples:
@@ -44,13 +48,17 @@ muge:DIR, chinese-clip:DIR (SPLIT_imgs.tsv, SPLIT_texts.jsonl); xtd:DIR; crossmo
 Recall is CLIP's: a text finds its image, an image any of its texts, among the first 1, 5 or 10. JSON has
 CLIP_benchmark's names and shares from 0 to 1. Rows need not be normalised. Of equal similarities the
 lower row comes first. A dataset gives one result for each of its languages, with the images that the
-language speaks of.";
+language speaks of. Where a text fits several images (MUGE) any of them is a hit, and MUGE's own figure, the
+mean of the three from text to image, is given too.
+
+R2D2 looks at the 128 best of each query again; Wukong compares token by token. docs/evaluate.md says how each
+dataset is laid out.";
 
 const ZEROSHOT_HELP: &str = "Examples:
   altclip eval zeroshot --model BAAI/AltCLIP --dataset webdataset:cifar10 --templates templates.txt \\
     --classnames names.txt --language zh --json
   altclip eval zeroshot --model BAAI/AltCLIP --dataset imagenet:val/ --classnames cn_classnames.json \\
-    --templates cn_zeroshot_classification_templates.json --language zh --out report/
+    --templates cn_zeroshot_classification_templates.json --language zh --name imagenet --table --out report/
 
 Datasets: webdataset:DIR as CLIP_benchmark writes it, imagenet:DIR with a folder for each class,
 cifar10:DIR with its batches. Templates have {} or {c} for the class.";
@@ -79,6 +87,9 @@ pub(crate) struct EvalRun {
     /// Samples that may be left out because they are bad: a number or a percentage
     #[arg(long, value_name = "N|P%", default_value = "0")]
     pub(crate) max_bad: MaxBad,
+    /// What the dataset is called in results and tables, such as imagenet-r [default: its own name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
     /// A new folder for the results (JSON and CSV as CLIP_benchmark writes them) and report.html
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
@@ -114,7 +125,7 @@ pub(crate) struct EvalRetrieval {
     #[arg(long, requires = "dataset")]
     pub(crate) clean_captions: bool,
     /// The published table with the measured row in it
-    #[arg(long, requires = "dataset")]
+    #[arg(long, requires = "dataset", conflicts_with = "json")]
     pub(crate) table: bool,
     /// How often images are drawn anew for the 95 % intervals; 0 for none
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(..=100_000))]
@@ -147,6 +158,9 @@ pub(crate) struct EvalZeroshot {
     /// The language of the prompts
     #[arg(long, value_name = "LANGUAGE", default_value = "en")]
     pub(crate) language: String,
+    /// Published figures with the measured one
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) table: bool,
     #[command(flatten)]
     pub(crate) eval: EvalRun,
 }
@@ -207,4 +221,14 @@ pub(crate) struct EvalCompare {
     /// One JSON object a figure
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct EvalTable {
+    /// Results: JSON files, or folders of --out
+    #[arg(value_name = "RESULT", required = true)]
+    pub(crate) results: Vec<PathBuf>,
+    /// As Markdown
+    #[arg(long)]
+    pub(crate) markdown: bool,
 }

@@ -1,14 +1,11 @@
 //! The pictures of an answer on one page, small.
 
 use crate::failure::Failure;
-use crate::files;
-use altclip::image::{DecodeOptions, Filter, Rgb, Window, read_file, resize_window};
-use altclip_page::{Page, Picture, Sheet, Tile};
+use crate::{files, thumbnail};
+use altclip::image::{DecodeOptions, read_file};
+use altclip_page::{Page, Sheet, Tile};
 use altclip_search::{Answer, Match};
 use std::path::Path;
-
-/// Pixels of the longer side of a thumbnail.
-const SIDE: u32 = 192;
 
 /// Writes the page, and shows it if asked.
 pub(super) fn write(
@@ -33,12 +30,9 @@ pub(super) fn write(
             None => format!("cosine {score:.3}"),
         };
         let file = Path::new(&picture.path);
-        let image =
-            read_file(file, decode).and_then(|bytes| altclip::image::decode(&bytes, decode));
-        let thumbnail = image.ok().and_then(|image| png_of(&small(image)?).ok());
         // A picture that is gone since is named, not shown.
-        let shown = thumbnail.and_then(|bytes| Picture::new(&bytes, &picture.path).ok());
-        match shown {
+        let bytes = read_file(file, decode).ok();
+        match bytes.and_then(|bytes| thumbnail::of(&bytes, &picture.path, decode)) {
             Some(shown) => {
                 sheet.tile(Tile::new(shown, &picture.path).note(note));
             }
@@ -53,30 +47,6 @@ pub(super) fn write(
         show(path);
     }
     Ok(())
-}
-
-/// The picture, its longer side at most [`SIDE`].
-fn small(image: Rgb) -> Option<Rgb> {
-    let (width, height) = (image.width(), image.height());
-    let longer = width.max(height);
-    if longer <= SIDE {
-        return Some(image);
-    }
-    let scaled = |side: u32| (u64::from(side) * u64::from(SIDE) / u64::from(longer)).max(1) as u32;
-    let (width, height) = (scaled(width), scaled(height));
-    let window = Window { left: 0, top: 0, width, height };
-    resize_window(&image, width, height, Filter::Bicubic, window).ok()
-}
-
-fn png_of(image: &Rgb) -> Result<Vec<u8>, png::EncodingError> {
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, image.width(), image.height());
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_depth(png::BitDepth::Eight);
-    let mut writer = encoder.write_header()?;
-    writer.write_image_data(image.data())?;
-    writer.finish()?;
-    Ok(bytes)
 }
 
 /// Asks the desktop to show a file; where there is none, the file is there all the same.

@@ -216,6 +216,111 @@ fn retrieval_of_languages_is_that_of_the_arrays() {
 }
 
 #[test]
+fn a_second_evaluation_does_not_touch_the_weights() {
+    const BALLAST: usize = 2 << 20;
+    let bench = Bench::new();
+    // A file so large that its middle does not tell whether it changed.
+    bench.model.edit_weights(|w| w.add("ballast", "F32", &[BALLAST as u64 / 4], vec![0; BALLAST]));
+    let lines = [r#"{"image":"rings.png","text":"rings"}"#, r#"{"image":"tower.png","text":"塔"}"#];
+    let [dataset, images] = bench.captions(&lines);
+    let args = ["retrieval", "--dataset", &dataset, "--images", &images, "--allow-extra-keys"];
+    let first = bench.json(&args);
+    // Every weight becomes NaN; size and time stay.
+    let path = bench.model.path("model.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let time = std::fs::metadata(&path).unwrap().modified().unwrap();
+    let header = 8 + u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+    let end = bytes.len() - BALLAST;
+    bytes[header..end].fill(0xff);
+    std::fs::write(&path, bytes).unwrap();
+    std::fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+    let second = bench.json(&args);
+    assert_eq!(second["metrics"], first["metrics"]);
+    // Control: without the cache it does.
+    let none = bench.run(&[&args[..], &["--no-cache"]].concat());
+    assert_eq!(none.status, Some(4), "{}", none.stderr);
+    assert!(none.stderr.contains("error[E2104]"), "{}", none.stderr);
+}
+
+#[test]
+fn texts_of_several_images_are_counted_as_muge_does() {
+    let bench = Bench::new();
+    let encode = |name: &str| {
+        let bytes = std::fs::read(bench.path("images").join(name)).unwrap();
+        base64(&bytes)
+    };
+    let tsv: Vec<String> =
+        PICTURES.iter().enumerate().map(|(n, name)| format!("{n}\t{}\n", encode(name))).collect();
+    bench.write("muge/test_imgs.tsv", tsv.concat());
+    let texts = [("红裙子", [0, 1]), ("鞋", [1, 2])].map(|(text, ids)| {
+        format!(r#"{{"text_id":{},"text":"{text}","image_ids":{ids:?}}}"#, ids[0])
+    });
+    bench.write("muge/test_texts.jsonl", texts.join("\n"));
+    let spec = format!("muge:{}", bench.path("muge").display());
+    let found = bench.json(&["retrieval", "--dataset", &spec, "--language", "zh"]);
+    // By hand: any of a text's pictures is a hit; the fourth picture is a candidate.
+    let vectors = embeddings(&bench, "--image", &paths(&bench));
+    let queries = embeddings(&bench, "--text", &["红裙子".to_owned(), "鞋".to_owned()]);
+    let first = |text: &Vec<f64>| {
+        let score = |n: &usize| crate::dot(text, &vectors[*n]);
+        (0..4).max_by(|a, b| score(a).total_cmp(&score(b))).unwrap()
+    };
+    let hits =
+        queries.iter().zip([[0, 1], [1, 2]]).filter(|(text, own)| own.contains(&first(text)));
+    let recall = hits.count() as f64 / 2.0;
+    assert_eq!(found["image_retrieval_recall@1"], recall);
+    assert_eq!((&found["images"], &found["images_without_caption"]), (&4.into(), &1.into()));
+    let mean = (recall + 2.0) / 3.0;
+    let muge = found["image_retrieval_mean_recall"].as_f64().unwrap();
+    assert!((muge - mean).abs() < 1e-12, "{muge} {mean}");
+    let ends = crate::numbers(&found["intervals"]["image_retrieval_mean_recall"]);
+    assert!(ends[0] <= muge && muge <= ends[1], "{ends:?}");
+    let shown = bench.run(&["retrieval", "--dataset", &spec, "--language", "zh"]);
+    assert!(shown.text().contains("mean of image retrieval (MUGE's)"), "{}", shown.text());
+}
+
+/// Base64 as the files of MUGE have it.
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let of = |chunk: &[u8]| {
+        let byte = |n: usize| u32::from(chunk.get(n).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        let letter = |n: usize| match n <= chunk.len() {
+            true => char::from(LETTERS[(bits >> (18 - 6 * n)) as usize % 64]),
+            false => '=',
+        };
+        (0..4).map(letter).collect::<String>()
+    };
+    bytes.chunks(3).map(of).collect()
+}
+
+#[test]
+fn single_published_figures_stand_beside_measured_ones() {
+    let bench = Bench::new();
+    let (dataset, names) = (bench.classes(), bench.write("names.txt", "平\n圆\n"));
+    let args = ["zeroshot", "--dataset", &dataset, "--classnames", &names, "--language", "zh"];
+    let table = bench.run(&[&args[..], &["--name", "imagenet-r", "--table"]].concat());
+    assert_eq!(table.status, Some(0), "{}", table.stderr);
+    let text = table.text();
+    assert!(text.contains("imagenet-r zh, in percent") && text.contains("82.5"), "{text}");
+    assert!(text.contains("(measured)"), "{text}");
+    // XTD: the measured row has both ways.
+    bench.write("xtd/test_image_names.txt", "rings.png\ntower.png\n");
+    bench.write("xtd/test_1kcaptions_jp.txt", "環\n塔\n");
+    let spec = format!("xtd:{}", bench.path("xtd").display());
+    let images = bench.path("images").to_string_lossy().into_owned();
+    let table = bench.run(&["retrieval", "--dataset", &spec, "--images", &images, "--table"]);
+    let line =
+        |part: &str| table.text().lines().find(|line| line.contains(part)).map(str::to_owned);
+    let head = line("I2T R@10").unwrap_or_else(|| panic!("{} {}", table.text(), table.stderr));
+    assert!(head.contains("T2I R@10"));
+    assert!(line("AltCLIP-m9").unwrap().contains("91.7"));
+    assert!(line("(measured)").unwrap().contains("100.0     100.0"), "{}", table.text());
+    let both = bench.run(&[&args[..], &["--table", "--json"]].concat());
+    assert_eq!(both.status, Some(2));
+}
+
+#[test]
 fn bad_samples_have_their_codes_and_max_bad_allows_them() {
     let bench = Bench::new();
     let good = r#"{"id":1,"image":"rings.png","text":"rings"}"#;

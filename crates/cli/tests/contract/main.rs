@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 mod eval;
+mod families;
 mod retrieval;
 
 #[path = "../support/mod.rs"]

@@ -1,7 +1,8 @@
 //! What a run refuses and what it endures: the rows TR and DS of the contract through the built command.
 
 use crate::data::{Data, Out};
-use crate::support::child::{Outcome, Run};
+use crate::support::child::{Outcome, Run, altclip};
+use crate::support::folder::golden_bytes;
 use altclip_report::Code;
 use serde_json::json;
 use std::io::Write as _;
@@ -106,6 +107,36 @@ fn shards(data: &Data, first: impl FnOnce(Vec<u8>) -> Vec<u8>) -> String {
     data.write("shards/00001.tar", &tar);
     data.write("shards/00000.tar", first(tar));
     format!("webdataset:{}", data.at("shards"))
+}
+
+/// A folder with files of a golden model of another family, and a tokenizer.
+fn family(data: &Data, name: &str, files: &[&str]) -> String {
+    for file in files {
+        data.write(&format!("{name}/{file}"), golden_bytes(&format!("families/{name}/{file}")));
+    }
+    data.write(&format!("{name}/vocab.txt"), golden_bytes("tokenizer_bert/vocab.txt"));
+    let preprocessor = r#"{"size": {"height": 24, "width": 24}, "do_center_crop": false}"#;
+    data.write(&format!("{name}/preprocessor_config.json"), preprocessor);
+    data.at(name)
+}
+
+/// CN-CLIP in the Hub's layout trains, and what it leaves is a CN-CLIP.
+#[test]
+fn chinese_clip_trains() {
+    let data = Data::new();
+    let model = family(&data, "chinese_clip", &["config.json", "model.safetensors"]);
+    let flags = ["--max-steps", "8", "--model", &model, "--max-length", "32", "--lr", "1e-3"];
+    let run = contrastive(&data, &data.at("captions.jsonl"), &flags).go();
+    assert_eq!(run.status, Some(0), "{}", run.stderr);
+    let out = data.out("out");
+    let losses = out.losses();
+    assert!(losses[7] < losses[0], "{losses:?}");
+    assert_eq!(out.json("config.json")["model_type"], "chinese_clip");
+    let (images, folder) = (data.at("pictures"), data.at("out"));
+    let set = format!("jsonl:{}", data.at("captions.jsonl"));
+    let args = ["eval", "retrieval", "--model", &folder, "--dataset", &set, "--images", &images];
+    let found = altclip(args.iter().chain(&["--json", "--no-cache"])).ok().rows().remove(0);
+    assert_eq!((&found["model"], &found["images"]), (&"chinese_clip".into(), &24.into()));
 }
 
 fn rows() -> Vec<Row> {
@@ -219,6 +250,18 @@ fn settings() -> Vec<Row> {
         row("a student of another width", Code::E6013, &["24", "32"], |data| {
             let student = data.model("alt_l");
             distill(data, &["--student", &student])
+        }),
+        row("Taiyi", Code::E6013, &["Taiyi-CLIP", "CN-CLIP"], |data| {
+            let model = family(data, "taiyi", &["config.json", "pytorch_model.bin"]);
+            contrastive(data, &data.at("captions.jsonl"), &["--model", &model])
+        }),
+        row("R2D2", Code::E6013, &["author's own", "CN-CLIP"], |data| {
+            let model = family(data, "r2d2", &["r2d2_tiny.pth"]);
+            contrastive(data, &data.at("captions.jsonl"), &["--model", &model])
+        }),
+        row("an author's own file", Code::E6013, &["author's own", "CN-CLIP"], |data| {
+            let model = family(data, "openai", &["ViT-tiny.pt"]) + "/ViT-tiny.pt";
+            contrastive(data, &data.at("captions.jsonl"), &["--model", &model])
         }),
         row("a batch of one", Code::E5012, &["compares"], |data| {
             let pairs = data.at("captions.jsonl");

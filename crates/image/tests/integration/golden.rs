@@ -126,6 +126,53 @@ fn pixel_values_equal_the_image_processors() {
     }
 }
 
+#[derive(Deserialize)]
+struct Wukong {
+    side: u32,
+    step: usize,
+    pictures: Vec<Normalized>,
+}
+
+#[derive(Deserialize)]
+struct Normalized {
+    width: u32,
+    height: u32,
+    values: Vec<f32>,
+}
+
+#[test]
+fn pixels_that_are_normalised_first_equal_opencvs_cubic() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/image/wukong.json");
+    let golden: Wukong = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let (wukong, clip) = (Preprocessor::wukong(golden.side), Preprocessor::clip(golden.side));
+    for Normalized { width, height, values } in &golden.pictures {
+        let image = synthetic(*width, *height);
+        let off = |preprocessor: &Preprocessor| {
+            let found = preprocessor.apply(&image).unwrap();
+            assert_eq!(found.len().div_ceil(golden.step), values.len());
+            let apart = found.iter().step_by(golden.step).zip(values).map(|(a, b)| (a - b).abs());
+            apart.fold(0.0f32, f32::max)
+        };
+        assert!(off(&wukong) < 2e-5, "{width} x {height}: {}", off(&wukong));
+        // Control: CLIP's order is another picture, but where nothing is resized.
+        assert!(off(&clip) > 0.01 || (*width, *height) == (24, 24), "{width} x {height}");
+        let mut decoded = vec![f32::NAN; wukong.apply(&image).unwrap().len()];
+        let file = crate::support::png_of(&image);
+        decode_and_preprocess(&file, &DecodeOptions::default(), &wukong, &mut decoded).unwrap();
+        assert_eq!(decoded, wukong.apply(&image).unwrap());
+    }
+    // A crop larger than the picture is filled up with zeros, behind the normalisation.
+    let json = r#"{"image_processor_type": "WukongImageProcessor", "size": 8, "crop_size": 10}"#;
+    let values = Preprocessor::from_json(json.as_bytes()).unwrap().apply(&synthetic(8, 8)).unwrap();
+    let inner = clip_like(8, &synthetic(8, 8));
+    assert_eq!((values.len(), values[0], values[11]), (300, 0.0, inner[0]));
+}
+
+/// The pixel values of a picture that has its size.
+fn clip_like(size: u32, image: &Rgb) -> Vec<f32> {
+    Preprocessor::clip(size).apply(image).unwrap()
+}
+
 /// Pixel values of a crop at (`left`, `top`) of the picture resized by the naive oracle.
 fn naive_values(image: &Rgb, size: u32, shift: f64, left: u32) -> Vec<f32> {
     let (width, height) = (image.width(), image.height());

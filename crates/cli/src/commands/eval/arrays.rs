@@ -1,14 +1,14 @@
 //! `altclip eval retrieval` from files of embeddings, as a table, JSON and a page.
 
-use super::page;
+use super::{page, table};
 use crate::args::EvalRetrieval;
 use crate::failure::Failure;
 use crate::files;
 use crate::inputs::{self, Input};
-use crate::output::{Out, columns, pad};
+use crate::output::Out;
 use altclip::npy;
 use altclip_eval::{
-    Bootstrap, Error, K, Pairs, RetrievalOptions, RetrievalReport, Rows, Scorer, retrieval,
+    Bootstrap, Error, Pairs, RetrievalOptions, RetrievalReport, Rows, Scorer, retrieval,
     retrieval_by_language,
 };
 use altclip_report::{Code, Report, quote};
@@ -107,20 +107,12 @@ pub(super) fn print_parts(
     out: &mut Out,
     parts: &[(String, &RetrievalReport)],
 ) -> Result<(), Failure> {
-    let mut rows = vec![["".to_owned(), "R@1".into(), "R@5".into(), "R@10".into()]];
+    let mut rows = vec![["", "R@1", "R@5", "R@10"].map(str::to_owned).to_vec()];
     for (name, report) in parts {
         let name = if name.is_empty() { String::new() } else { format!("{name} ") };
         add(&mut rows, &name, report);
     }
-    let widths: [usize; 1 + K.len()] = std::array::from_fn(|column| {
-        rows.iter().map(|row| columns(&row[column])).max().unwrap_or(0)
-    });
-    for row in &rows {
-        let cells: Vec<String> =
-            row.iter().zip(widths).map(|(cell, width)| pad(cell, width)).collect();
-        out.line(cells.join("  ").trim_end())?;
-    }
-    Ok(())
+    table::aligned(out, &rows)
 }
 
 /// The same of a report and its languages, and what it was counted of.
@@ -147,7 +139,7 @@ pub(super) fn print(out: &mut Out, report: &RetrievalReport) -> Result<(), Failu
     Ok(())
 }
 
-fn add(rows: &mut Vec<[String; 1 + K.len()]>, language: &str, report: &RetrievalReport) {
+fn add(rows: &mut Vec<Vec<String>>, language: &str, report: &RetrievalReport) {
     let cell = |value: f64, interval: Option<[f64; 2]>| match interval {
         Some([low, high]) => {
             format!("{:.1} ({:.1}–{:.1})", 100.0 * value, 100.0 * low, 100.0 * high)
@@ -161,8 +153,13 @@ fn add(rows: &mut Vec<[String; 1 + K.len()]>, language: &str, report: &Retrieval
     ];
     for (name, values, ends) in directions {
         let [a, b, c] = std::array::from_fn(|k| cell(values[k], ends.map(|ends| ends[k])));
-        rows.push([format!("{language}{name} retrieval"), a, b, c]);
+        rows.push(vec![format!("{language}{name} retrieval"), a, b, c]);
     }
     let mean = cell(report.mean_recall, intervals.map(|all| all.mean_recall));
-    rows.push([format!("{language}mean recall"), mean, String::new(), String::new()]);
+    rows.push(vec![format!("{language}mean recall"), mean]);
+    if let Some(mean) = report.image_retrieval_mean_recall {
+        let ends = intervals.and_then(|all| all.image_retrieval_mean_recall);
+        let name = format!("{language}mean of image retrieval (MUGE's)");
+        rows.push(vec![name, cell(mean, ends)]);
+    }
 }

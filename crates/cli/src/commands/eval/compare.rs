@@ -1,8 +1,9 @@
 //! `altclip eval compare`: the figures of two runs beside each other, and whether they are told apart.
 
+use super::table;
 use crate::args::EvalCompare;
 use crate::failure::Failure;
-use crate::output::{Out, columns, pad};
+use crate::output::Out;
 use altclip_eval::Record;
 use altclip_report::{Code, Report, quote};
 use serde_json::json;
@@ -11,7 +12,8 @@ use std::path::Path;
 pub(super) fn run(args: &EvalCompare) -> Result<(), Failure> {
     let (before, after) = (read(&args.before)?, read(&args.after)?);
     let mut out = Out::new();
-    let mut lines = vec![["", "A", "B", "B - A", ""].map(str::to_owned)];
+    let mut lines = vec![["", "A", "B", "B - A", ""].map(str::to_owned).to_vec()];
+    let mut common = 0;
     for a in &before {
         let same =
             |b: &&Record| b.dataset == a.dataset && b.language == a.language && b.task == a.task;
@@ -20,6 +22,7 @@ pub(super) fn run(args: &EvalCompare) -> Result<(), Failure> {
             let (Some(old), Some(new)) = (a.metric(name), b.metric(name)) else { continue };
             let apart =
                 interval(a, name).zip(interval(b, name)).map(|(a, b)| a[1] < b[0] || b[1] < a[0]);
+            common += 1;
             if args.json {
                 out.json(&json!({
                     "dataset": a.dataset, "language": a.language, "task": a.task, "metric": name,
@@ -28,7 +31,7 @@ pub(super) fn run(args: &EvalCompare) -> Result<(), Failure> {
                 continue;
             }
             let mark = if apart == Some(true) { "intervals apart" } else { "" };
-            lines.push([
+            lines.push(vec![
                 format!("{} {} {name}", a.dataset, a.language),
                 format!("{:.2}", 100.0 * old),
                 format!("{:.2}", 100.0 * new),
@@ -37,23 +40,16 @@ pub(super) fn run(args: &EvalCompare) -> Result<(), Failure> {
             ]);
         }
     }
+    if common == 0 {
+        return Err(Failure::one(
+            Report::new(Code::E5021, "eval", "the two runs have no result in common")
+                .place(format!("{} and {}", shown(&args.before), shown(&args.after)))
+                .expected("the same dataset, language and task in both")
+                .help("evaluate both models on the same data"),
+        ));
+    }
     if !args.json {
-        if lines.len() == 1 {
-            return Err(Failure::one(
-                Report::new(Code::E5021, "eval", "the two runs have no result in common")
-                    .place(format!("{} and {}", shown(&args.before), shown(&args.after)))
-                    .expected("the same dataset, language and task in both")
-                    .help("evaluate both models on the same data"),
-            ));
-        }
-        let widths: [usize; 5] = std::array::from_fn(|column| {
-            lines.iter().map(|line| columns(&line[column])).max().unwrap_or(0)
-        });
-        for line in &lines {
-            let cells: Vec<String> =
-                line.iter().zip(widths).map(|(c, width)| pad(c, width)).collect();
-            out.line(cells.join("  ").trim_end())?;
-        }
+        table::aligned(&mut out, &lines)?;
     }
     out.flush()
 }
@@ -71,7 +67,7 @@ fn shown(path: &Path) -> String {
 }
 
 /// The records of a JSON file, one object or one a line, or of all such files of a folder.
-fn read(path: &Path) -> Result<Vec<Record>, Failure> {
+pub(super) fn read(path: &Path) -> Result<Vec<Record>, Failure> {
     let wrong = |path: &Path, what: String| {
         Failure::one(
             Report::new(Code::E5021, "eval", "this is no result of an evaluation")

@@ -48,14 +48,18 @@ pub(super) fn run(args: &EvalConsistency, reporter: Reporter) -> Result<(), Fail
         .collect();
     let metrics = figures(&report).map(|(name, value)| (name.to_owned(), json!(value)));
     let metrics = Map::from_iter(metrics);
+    let ends = report.intervals.into_iter().flatten();
+    let intervals = figures(&report).into_iter().zip(ends);
+    let intervals = intervals.map(|((name, _), ends)| (name.to_owned(), json!(ends))).collect();
     let more = [
         ("queries".to_owned(), json!(report.queries)),
         ("images".to_owned(), json!(images.len())),
-        ("intervals".to_owned(), json!(report.intervals)),
+        ("intervals".to_owned(), Value::Object(intervals)),
         ("worst".to_owned(), json!(worst)),
     ];
     let context = Context { model: &model, eval: &args.eval, task: "consistency" };
     let language = format!("{}-{}", args.language_a, args.language_b);
+    let dataset = args.eval.name.clone().unwrap_or(dataset);
     let record = context.record(&dataset, &language, metrics, more, embedder.work);
     let mut out = Out::new();
     let shown = || page::consistency(&record, &report, &first, &second);

@@ -8,6 +8,7 @@ use altclip::image::read_file;
 use altclip::{Model, Picture};
 use altclip_data::{Dataset as _, Fault, LabelledPictures};
 use altclip_report::{Code, Diagnose as _, Report};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -45,10 +46,12 @@ fn seconds<S: serde::Serializer>(time: &Duration, s: S) -> Result<S::Ok, S::Erro
 
 /// A model with the cache of what it said before.
 pub(super) struct Embedder<'m> {
-    model: &'m Model,
+    pub(super) model: &'m Model,
+    /// Where embeddings are kept, if they are.
+    pub(super) folder: Option<PathBuf>,
     images: Option<EmbeddingCache>,
     texts: Option<EmbeddingCache>,
-    reporter: Reporter,
+    pub(super) reporter: Reporter,
     pub(super) work: Work,
 }
 
@@ -56,11 +59,12 @@ impl<'m> Embedder<'m> {
     /// With a cache in `ALTCLIP_CACHE`, unless none is wanted or there can be none, which is said.
     pub(super) fn new(model: &'m Model, no_cache: bool, reporter: Reporter) -> Self {
         let folder = model::cache_folder(|name| std::env::var_os(name)).filter(|_| !no_cache);
+        let folder = folder.map(|folder| folder.join("embeddings"));
         let width = model.opened().config().projection_dim;
         let open = |kind: &str| {
-            let dir = folder.as_ref()?.join("embeddings");
+            let dir = folder.as_ref()?;
             let made_of = model.fingerprint();
-            match made_of.and_then(|made_of| EmbeddingCache::open(&dir, kind, &made_of, width)) {
+            match made_of.and_then(|made_of| EmbeddingCache::open(dir, kind, &made_of, width)) {
                 Ok(cache) => Some(cache),
                 Err(error) => {
                     reporter.say(&format!("embeddings are not kept: {error}"));
@@ -69,7 +73,7 @@ impl<'m> Embedder<'m> {
             }
         };
         let (images, texts) = (open("image"), open("text"));
-        Self { model, images, texts, reporter, work: Work::default() }
+        Self { model, folder, images, texts, reporter, work: Work::default() }
     }
 
     /// Numbers of a row, E.
@@ -97,34 +101,35 @@ impl<'m> Embedder<'m> {
             }
         }
         let missing: Vec<usize> = (0..len).filter(|&n| rows[n].is_none()).collect();
+        let faults = Arc::new(Mutex::new(Vec::new()));
+        // Where everything was there no weight is read.
         if !missing.is_empty() {
-            // Weights are read now: that is not part of the rate.
             let loading = Instant::now();
             self.model.image_encoder()?;
+            // That is not part of the rate.
             start += loading.elapsed();
-        }
-        let bar = progress(missing.len(), self.reporter);
-        let faults = Arc::new(Mutex::new(Vec::new()));
-        let (noted, numbers) = (Arc::clone(&faults), missing.clone());
-        // A picture that cannot be read is no picture to the pipeline; why is noted beside it.
-        let sources = numbers.into_iter().map(move |n| match source(n) {
-            Ok(altclip_data::Picture::File(path)) => Picture::File(path),
-            Ok(altclip_data::Picture::Bytes(bytes)) => Picture::Bytes(bytes),
-            Err(fault) => {
-                let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
-                noted.push((n, fault.report()));
-                Picture::Bytes(Vec::new())
+            let bar = progress(missing.len(), self.reporter);
+            let (noted, numbers) = (Arc::clone(&faults), missing.clone());
+            // A picture that cannot be read is no picture to the pipeline; why is noted beside it.
+            let sources = numbers.into_iter().map(move |n| match source(n) {
+                Ok(altclip_data::Picture::File(path)) => Picture::File(path),
+                Ok(altclip_data::Picture::Bytes(bytes)) => Picture::Bytes(bytes),
+                Err(fault) => {
+                    let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
+                    noted.push((n, fault.report()));
+                    Picture::Bytes(Vec::new())
+                }
+            });
+            let computed = self.model.pictures(sources, &self.model.picture_options())?;
+            for (&n, row) in missing.iter().zip(computed) {
+                bar.inc(1);
+                if let (Ok(row), Some(cache)) = (&row, &mut self.images) {
+                    cache.put(keys[n], row)?;
+                }
+                rows[n] = Some(row.map_err(|error| error.report()));
             }
-        });
-        let computed = self.model.pictures(sources, &self.model.picture_options())?;
-        for (&n, row) in missing.iter().zip(computed) {
-            bar.inc(1);
-            if let (Ok(row), Some(cache)) = (&row, &mut self.images) {
-                cache.put(keys[n], row)?;
-            }
-            rows[n] = Some(row.map_err(|error| error.report()));
+            bar.finish_and_clear();
         }
-        bar.finish_and_clear();
         for (n, report) in faults.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             rows[n] = Some(Err(report));
         }
@@ -150,17 +155,9 @@ impl<'m> Embedder<'m> {
         &mut self,
         data: &Arc<LabelledPictures>,
     ) -> Result<(Images, Vec<usize>), Failure> {
-        let len = usize::try_from(data.len()).unwrap_or(usize::MAX);
-        let classes = Arc::new(Mutex::new(vec![0; len]));
-        let (noted, data) = (Arc::clone(&classes), Arc::clone(data));
-        let source: Source = Arc::new(move |n| {
-            let sample = data.get(n as u64)?;
-            noted.lock().unwrap_or_else(PoisonError::into_inner)[n] = sample.class;
-            Ok(sample.picture)
-        });
+        let (len, source, classes_of) = labels(data);
         let images = self.pictures(len, source)?;
-        let classes = classes.lock().unwrap_or_else(PoisonError::into_inner);
-        let labels = images.kept.iter().map(|&n| classes[n]).collect();
+        let labels = classes_of(&images.kept);
         Ok((images, labels))
     }
 
@@ -189,7 +186,7 @@ impl<'m> Embedder<'m> {
         self.work.texts_computed += missing.len();
         let bar = progress(missing.len(), self.reporter);
         let owned: Vec<String> = missing.iter().map(|&n| texts[n].as_ref().to_owned()).collect();
-        let (mut cut, mut longest) = (0usize, 0);
+        let mut truncated = Vec::new();
         for (&n, row) in missing.iter().zip(self.model.texts(owned.into_iter(), true)) {
             bar.inc(1);
             let row = row.map_err(|error| {
@@ -197,29 +194,51 @@ impl<'m> Embedder<'m> {
                 let place = format!("text {n} {}", report.place.as_deref().unwrap_or_default());
                 Failure::one(report.place(place.trim_end()))
             })?;
-            if let Some(total) = row.truncated_from {
-                (cut, longest) = (cut + 1, longest.max(total));
-            }
+            truncated.extend(row.truncated_from);
             rows[n * width..][..width].copy_from_slice(&row.vector);
             if let Some(cache) = &mut self.texts {
                 cache.put(EmbeddingCache::key(texts[n].as_ref().as_bytes()), &row.vector)?;
             }
         }
         bar.finish_and_clear();
-        if cut > 0 {
-            let report = Report::new(Code::W3107, "text", format!("{cut} texts were truncated"))
-                .got(format!("up to {longest} tokens"))
-                .expected(format!("at most {}", self.model.options().max_length))
-                .help("the rest is not part of the vector; --max-length sets the limit");
-            self.reporter.warn(&[report]);
-        }
+        self.say_truncated(&truncated);
         self.work.text_seconds += start.elapsed();
         Ok(rows)
     }
+
+    /// Says of texts that were cut how many tokens they had.
+    pub(super) fn say_truncated(&self, tokens: &[usize]) {
+        let Some(longest) = tokens.iter().max() else { return };
+        let message = format!("{} texts were truncated", tokens.len());
+        let report = Report::new(Code::W3107, "text", message)
+            .got(format!("up to {longest} tokens"))
+            .expected(format!("at most {}", self.model.max_length()))
+            .help("the rest is not part of the vector; --max-length sets the limit");
+        self.reporter.warn(&[report]);
+    }
+}
+
+/// How many labelled pictures there are, how one is read, and the labels of those that were read.
+pub(super) fn labels(
+    data: &Arc<LabelledPictures>,
+) -> (usize, Source, impl FnOnce(&[usize]) -> Vec<usize> + use<>) {
+    let len = usize::try_from(data.len()).unwrap_or(usize::MAX);
+    let classes = Arc::new(Mutex::new(vec![0; len]));
+    let (noted, data) = (Arc::clone(&classes), Arc::clone(data));
+    let source: Source = Arc::new(move |n| {
+        let sample = data.get(n as u64)?;
+        noted.lock().unwrap_or_else(PoisonError::into_inner)[n] = sample.class;
+        Ok(sample.picture)
+    });
+    let of = move |read: &[usize]| {
+        let classes = classes.lock().unwrap_or_else(PoisonError::into_inner);
+        read.iter().map(|&n| classes[n]).collect()
+    };
+    (len, source, of)
 }
 
 /// The bytes of a picture's file.
-fn bytes(model: &Model, source: &Source, n: usize) -> Result<Vec<u8>, Report> {
+pub(super) fn bytes(model: &Model, source: &Source, n: usize) -> Result<Vec<u8>, Report> {
     match source(n) {
         Ok(altclip_data::Picture::Bytes(bytes)) => Ok(bytes),
         Ok(altclip_data::Picture::File(path)) => {

@@ -2,7 +2,7 @@
 
 use super::embedder::Embedder;
 use super::results::Context;
-use super::{embed, labelled, threads, zeroshot};
+use super::{embed, labelled, named, threads, zeroshot};
 use crate::args::EvalLinearProbe;
 use crate::failure::{Failure, Reporter};
 use crate::model;
@@ -49,5 +49,13 @@ pub(super) fn run(args: &EvalLinearProbe, reporter: Reporter) -> Result<(), Fail
         ("train_acc1".to_owned(), json!(train_acc1)),
         ("train_samples".to_owned(), json!(train_labels.len())),
     ];
-    zeroshot::show(&context, &found, &names, (&args.dataset.name(), "none"), more, &embedder)
+    zeroshot::show(
+        &context,
+        &found,
+        &names,
+        (&named(&args.eval, &args.dataset), "none"),
+        more,
+        &embedder,
+        None,
+    )
 }

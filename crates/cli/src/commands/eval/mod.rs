@@ -2,13 +2,17 @@
 
 mod arrays;
 mod compare;
+mod compared;
 mod consistency;
 mod embedder;
+mod kept;
 mod linear_probe;
 mod page;
 mod prompts;
 mod results;
 mod retrieval;
+mod summary;
+mod table;
 mod zeroshot;
 
 use super::Tally;
@@ -29,7 +33,7 @@ pub(crate) fn run(args: &Eval, reporter: Reporter) -> Result<(), Failure> {
         EvalTask::Zeroshot(args) => &args.eval.out,
         EvalTask::LinearProbe(args) => &args.eval.out,
         EvalTask::Consistency(args) => &args.eval.out,
-        EvalTask::Compare(_) => &None,
+        EvalTask::Compare(_) | EvalTask::Table(_) => &None,
     };
     // Said before hours of work, not after.
     if let Some(dir) = out.as_ref().filter(|dir| dir.symlink_metadata().is_ok()) {
@@ -44,6 +48,7 @@ pub(crate) fn run(args: &Eval, reporter: Reporter) -> Result<(), Failure> {
         EvalTask::LinearProbe(args) => linear_probe::run(args, reporter),
         EvalTask::Consistency(args) => consistency::run(args, reporter),
         EvalTask::Compare(args) => compare::run(args),
+        EvalTask::Table(args) => summary::run(args),
     }
 }
 
@@ -97,6 +102,11 @@ fn embed(
     let (images, labels) = embedder.labelled(data)?;
     verdict(&images.bad, images.bad.len() + images.kept.len(), eval)?;
     Ok((images, labels))
+}
+
+/// What a dataset is called in results.
+fn named(eval: &EvalRun, spec: &SetSpec) -> String {
+    eval.name.clone().unwrap_or_else(|| spec.name())
 }
 
 /// How a set of captions is opened for a command.

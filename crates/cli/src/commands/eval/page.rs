@@ -2,6 +2,8 @@
 
 use super::consistency::figures;
 use super::retrieval::Part;
+use crate::thumbnail;
+use altclip::image::{DecodeOptions, read_file};
 use altclip_data::Picture as Stored;
 use altclip_eval::{
     Classification, ConsistencyReport, Direction, K, Record, RetrievalReport, WorstQuery,
@@ -10,8 +12,6 @@ use altclip_page::{
     Axis, Bar, BarChart, Cell, Heatmap, KeyFigure, Mark, Page, Picture, Sheet, Table, Tile,
 };
 
-/// Larger picture files are named, not shown.
-const SHOWN_BYTES: usize = 1 << 20;
 /// More classes make no readable matrix.
 const MATRIX: usize = 100;
 
@@ -61,12 +61,12 @@ fn parts_of(report: &RetrievalReport) -> impl Iterator<Item = (&str, &RetrievalR
 
 fn table(parts: &[(&str, &RetrievalReport)]) -> Table {
     let mut head = vec!["texts".to_owned()];
-    for way in ["text to image", "image to text"] {
+    for way in ["T2I", "I2T"] {
         head.extend(K.map(|k| format!("{way} R@{k}")));
     }
     head.push("MR".into());
     let mut table = Table::new(&head);
-    table.caption("In percent");
+    table.caption("In percent; T2I from text to image, I2T from image to text");
     for (name, part) in parts {
         let values = part.image_retrieval_recall.iter().chain(&part.text_retrieval_recall);
         let cells = values.chain([&part.mean_recall]).map(|value| Cell::number(100.0 * value, 1));
@@ -114,6 +114,18 @@ fn worst(report: &RetrievalReport) -> Table {
     table
 }
 
+/// What MUGE ranks by, where texts fit several images.
+fn muge(page: &mut Page, name: &str, report: &RetrievalReport) {
+    let Some(mean) = report.image_retrieval_mean_recall else { return };
+    let ends = report.intervals.as_ref().and_then(|all| all.image_retrieval_mean_recall);
+    let ends = ends.map_or(String::new(), |ends| format!(" ({})", between(ends)));
+    page.note(&format!(
+        "{name}: texts fit several images, and any of them is a hit. The mean of the three figures from text to \
+         image, which MUGE ranks by, is {}{ends}.",
+        percent(mean)
+    ));
+}
+
 fn percent(value: f64) -> String {
     format!("{:.1} %", 100.0 * value)
 }
@@ -145,6 +157,7 @@ pub(super) fn parts(parts: &[Part]) -> Page {
             intervals.bootstrap.resamples, intervals.bootstrap.seed
         ));
     }
+    parts.iter().for_each(|part| muge(&mut page, &part.name(), &part.report));
     for part in parts.iter().filter(|part| !part.report.worst.is_empty()) {
         page.section(&format!("Worst queries: {}", part.name()));
         for query in &part.report.worst {
@@ -191,19 +204,14 @@ fn worst_query(page: &mut Page, part: &Part, query: &WorstQuery) {
     }
 }
 
-/// A picture of a set, where a browser can show it and it is not too large.
+/// A thumbnail of a picture of a set, where it can be decoded.
 fn shown(part: &Part, n: usize) -> Option<Picture> {
+    let options = DecodeOptions::default();
     let bytes = match part.names.set.picture(n).ok()? {
-        Stored::File(path) => {
-            let is_small = std::fs::metadata(&path).is_ok_and(|m| m.len() <= SHOWN_BYTES as u64);
-            is_small.then(|| std::fs::read(&path).ok()).flatten()?
-        }
+        Stored::File(path) => read_file(&path, &options).ok()?,
         Stored::Bytes(bytes) => bytes,
     };
-    if bytes.len() > SHOWN_BYTES {
-        return None;
-    }
-    Picture::new(&bytes, part.names.set.picture_name(n)).ok()
+    thumbnail::of(&bytes, part.names.set.picture_name(n), &options)
 }
 
 /// Accuracy, recall of each class, and what is taken for what.

@@ -115,6 +115,7 @@ fn machine_table(record: &Record) -> Table {
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),
         Value::Null => "–".to_owned(),
+        value if value.is_u64() => value.to_string(),
         value => value.as_f64().map_or_else(|| value.to_string(), |number| format!("{number:.1}")),
     };
     for (key, name) in [
@@ -127,9 +128,9 @@ fn machine_table(record: &Record) -> Table {
     ] {
         table.row([Cell::text(name), Cell::text(text(&machine[key]))]);
     }
-    let memory = machine["peak_memory_bytes"].as_f64().unwrap_or(f64::NAN) / f64::from(1 << 20);
-    table.row([Cell::text("most memory, MiB"), Cell::number(memory, 0)]);
-    table
-        .row([Cell::text("rows from the cache"), Cell::text(text(&machine["work"]["from_cache"]))]);
+    let memory = machine["peak_memory_bytes"].as_u64().map(|bytes| (bytes >> 20).to_string());
+    table.row([Cell::text("most memory, MiB"), Cell::text(memory.unwrap_or("–".to_owned()))]);
+    let cached = text(&machine["work"]["from_cache"]);
+    table.row([Cell::text("rows from the cache"), Cell::text(cached)]);
     table
 }

@@ -1,18 +1,16 @@
 //! `altclip eval retrieval --model --dataset`: a model on pictures with captions, a result for each language.
 
+use super::compared::{self, Pictures};
 use super::embedder::Embedder;
 use super::results::Context;
-use super::{arrays, page, say_notices, set_options, threads, verdict};
+use super::{arrays, page, say_notices, set_options, table, threads, verdict};
 use crate::args::EvalRetrieval;
 use crate::failure::{Failure, Reporter};
 use crate::model;
-use crate::output::{Out, columns, pad};
+use crate::output::Out;
 use altclip_data::retrieval::{RetrievalSet, SetSpec};
-use altclip_eval::{
-    Direction, Pairs, Record, RetrievalReport, Rows, Scorer, published, retrieval,
-    retrieval_of_many,
-};
-use altclip_report::{Diagnose as _, Report};
+use altclip_eval::{Direction, Record, RetrievalReport, Scorer};
+use altclip_report::{Code, Diagnose as _, Report};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,6 +39,15 @@ impl Part {
 }
 
 pub(super) fn run(args: &EvalRetrieval, reporter: Reporter) -> Result<(), Failure> {
+    if args.eval.name.is_some() && args.dataset.len() > 1 {
+        return Err(Failure::one(
+            Report::new(Code::E1001, "usage", "one name for several datasets")
+                .place("--name")
+                .got(format!("{} datasets", args.dataset.len()))
+                .expected("one --dataset")
+                .help("evaluate them one after the other"),
+        ));
+    }
     let mut options = set_options(&args.eval, args.images.as_ref(), args.language.as_ref());
     options.clean = args.clean_captions;
     // All are opened first: a file that is missing is said before anything is computed.
@@ -75,7 +82,7 @@ pub(super) fn run(args: &EvalRetrieval, reporter: Reporter) -> Result<(), Failur
     }
     if args.table {
         for (part, record) in parts.iter().zip(&records) {
-            table(&mut out, part, record, reporter)?;
+            table::of_retrieval(&mut out, part, record, reporter)?;
         }
     }
     out.flush()
@@ -89,54 +96,49 @@ fn languages(
     scorer: &Scorer,
 ) -> Result<Vec<Part>, Failure> {
     let read = Arc::clone(set);
-    let images = embedder.pictures(set.len(), Arc::new(move |n| read.picture(n)))?;
+    let (pictures, kept, unusable) =
+        Pictures::embed(embedder, set.len(), Arc::new(move |n| read.picture(n)))?;
     let mut bad: Vec<Report> = set.faults().iter().map(|fault| fault.report()).collect();
-    bad.extend(images.bad);
+    bad.extend(unusable);
     verdict(&bad, set.len() + set.captions().len() + set.faults().len(), &args.eval)?;
     let mut row_of = vec![None; set.len()];
-    images.kept.iter().enumerate().for_each(|(row, &picture)| row_of[picture] = Some(row));
+    kept.iter().enumerate().for_each(|(row, &picture)| row_of[picture] = Some(row));
     let mut by_language: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    let (mut texts, mut pairs) = (Vec::new(), Vec::new());
+    let (mut texts, mut fitting) = (Vec::new(), Vec::new());
     for caption in set.captions() {
         let pictures = std::iter::once(&caption.picture).chain(&caption.also);
         let rows: Vec<usize> = pictures.filter_map(|&picture| row_of[picture]).collect();
         if let Some(&first) = rows.first() {
             by_language.entry(&caption.language).or_default().push(texts.len());
             texts.push((caption.text.clone(), first));
-            pairs.push(rows);
+            fitting.push(rows);
         }
     }
     let words: Vec<&str> = texts.iter().map(|(text, _)| text.as_str()).collect();
-    let text_rows = embedder.texts(&words)?;
-    let image_rows = Rows::new("image embeddings", &images.rows, embedder.width())?;
-    let text_rows = Rows::new("text embeddings", &text_rows, embedder.width())?;
-    let names = Arc::new(Names { set: Arc::clone(set), pictures: images.kept, texts });
+    let mut compared = pictures.with_texts(embedder, &words)?;
+    // MUGE's pictures without a query are candidates of its one language.
+    let all = set.captions().iter().any(|caption| !caption.also.is_empty());
+    let rows = kept.len();
+    let names = Arc::new(Names { set: Arc::clone(set), pictures: kept, texts });
     let mut parts = Vec::new();
     for (language, captions) in by_language {
-        let mut used: Vec<usize> = captions.iter().flat_map(|&n| pairs[n].clone()).collect();
+        let mut used: Vec<usize> = match all {
+            true => (0..rows).collect(),
+            false => captions.iter().flat_map(|&n| fitting[n].clone()).collect(),
+        };
         used.sort_unstable();
         used.dedup();
-        // MUGE's pictures without a query are candidates of its one language.
-        if set.captions().iter().any(|caption| !caption.also.is_empty()) {
-            used = (0..image_rows.len()).collect();
-        }
         let place = |row: &usize| used.binary_search(row).unwrap_or_default();
-        let (images, texts) = (image_rows.select(&used)?, text_rows.select(&captions)?);
-        let several = captions.iter().any(|&n| pairs[n].len() > 1);
-        let report = if several {
-            let all = captions.iter().enumerate();
-            let all: Vec<(usize, usize)> = all
-                .flat_map(|(text, &n)| pairs[n].iter().map(move |row| (text, row)))
-                .map(|(text, row)| (text, place(row)))
-                .collect();
-            retrieval_of_many(scorer, &images, &texts, &all)?
-        } else {
-            let index: Vec<usize> = captions.iter().map(|&n| place(&names.texts[n].1)).collect();
-            retrieval(scorer, &Pairs::new(images, texts, &index)?, &arrays::options(args))
+        let of_caption = |(text, &n): (usize, &usize)| {
+            fitting[n].iter().map(move |row| (text, row)).collect::<Vec<_>>()
         };
+        let pairs = captions.iter().enumerate().flat_map(of_caption);
+        let pairs = pairs.map(|(text, row)| (text, place(row))).collect();
+        let part = compared::Part { images: &used, texts: &captions, pairs };
+        let report = compared.retrieval(embedder, scorer, part, &arrays::options(args))?;
         let language = if language.is_empty() { "und" } else { language };
         parts.push(Part {
-            dataset: set.name().to_owned(),
+            dataset: args.eval.name.clone().unwrap_or_else(|| set.name().to_owned()),
             language: language.to_owned(),
             report,
             names: Arc::clone(&names),
@@ -178,48 +180,4 @@ fn record(context: &Context<'_>, part: &Part, embedder: &Embedder<'_>) -> Result
         .collect();
     more.insert("worst".into(), worst.into());
     Ok(context.record(&part.dataset, &part.language, metrics, more, embedder.work))
-}
-
-/// The published rows of a set, and the measured one.
-fn table(out: &mut Out, part: &Part, record: &Record, reporter: Reporter) -> Result<(), Failure> {
-    let rows = published(&part.dataset, &part.language);
-    if rows.is_empty() {
-        reporter.say(&format!("no published figures for {}", part.name()));
-        return Ok(());
-    }
-    let report = &part.report;
-    let measured = [report.image_retrieval_recall, report.text_retrieval_recall].concat();
-    let measured: Vec<f64> =
-        measured.iter().chain([&report.mean_recall]).map(|share| 100.0 * share).collect();
-    let head = ["", "T2I R@1", "R@5", "R@10", "I2T R@1", "R@5", "R@10", "MR"];
-    let mut lines = vec![head.map(str::to_owned).to_vec()];
-    let line = |name: &str, figures: &[f64], sign: bool| {
-        let cell =
-            |figure: &f64| if sign { format!("{figure:+.1}") } else { format!("{figure:.1}") };
-        std::iter::once(name.to_owned()).chain(figures.iter().map(cell)).collect::<Vec<_>>()
-    };
-    let mut own = None;
-    for row in rows {
-        let figures = [row.image_retrieval_recall, row.text_retrieval_recall].concat();
-        let figures: Vec<f64> = figures.into_iter().chain([row.mean_recall]).collect();
-        lines.push(line(row.model, &figures, false));
-        if row.is_of(&record.pretrained) {
-            own = Some((row.model, figures));
-        }
-    }
-    lines.push(line(&format!("{} (measured)", record.pretrained), &measured, false));
-    if let Some((name, figures)) = own {
-        let off: Vec<f64> = measured.iter().zip(&figures).map(|(a, b)| a - b).collect();
-        lines.push(line(&format!("measured - published {name}"), &off, true));
-    }
-    let widths: Vec<usize> = (0..head.len())
-        .map(|column| lines.iter().map(|line| columns(&line[column])).max().unwrap_or(0))
-        .collect();
-    out.line(format!("{}, in percent", part.name()))?;
-    for line in &lines {
-        let cells: Vec<String> =
-            line.iter().zip(&widths).map(|(c, &width)| pad(c, width)).collect();
-        out.line(cells.join("  ").trim_end())?;
-    }
-    Ok(())
 }

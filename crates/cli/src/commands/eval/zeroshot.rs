@@ -1,15 +1,20 @@
 //! `altclip eval zeroshot`: pictures take the class whose prompts are nearest.
 
-use super::embedder::Embedder;
+use super::compared::Tokens;
+use super::embedder::{self, Embedder};
 use super::results::Context;
-use super::{embed, labelled, page, prompts, threads};
+use super::{embed, labelled, named, page, prompts, say_notices, table, threads, verdict};
 use crate::args::EvalZeroshot;
 use crate::failure::{Failure, Reporter};
 use crate::model;
 use crate::output::Out;
-use altclip::Templates;
-use altclip_eval::{Classification, Rows, Scorer, classifier, wilson, zeroshot};
+use altclip::{Similarity, Templates};
+use altclip_data::{Dataset as _, LabelledPictures};
+use altclip_eval::{
+    Classification, Rows, Scorer, classifier, wilson, zeroshot, zeroshot_token_wise,
+};
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 
 /// Up to so many classes the whole confusion matrix is in the result.
 const MATRIX: usize = 100;
@@ -17,7 +22,7 @@ const MATRIX: usize = 100;
 const LISTED: usize = 100;
 
 pub(super) fn run(args: &EvalZeroshot, reporter: Reporter) -> Result<(), Failure> {
-    let dataset = args.dataset.name();
+    let dataset = named(&args.eval, &args.dataset);
     let wanted = |count| prompts::Wanted {
         name: args.prompts.as_deref(),
         dataset: &dataset,
@@ -45,22 +50,56 @@ pub(super) fn run(args: &EvalZeroshot, reporter: Reporter) -> Result<(), Failure
     };
     let model = model::load(&args.eval.run, reporter)?;
     let mut embedder = Embedder::new(&model, args.eval.run.no_cache, reporter);
-    let scorer = Scorer::new(threads(&args.eval.run));
     let prompts = Templates::new(templates.clone());
     let captions: Vec<String> = names.iter().flat_map(|name| prompts.captions(name)).collect();
-    let texts = embedder.texts(&captions)?;
-    let texts = Rows::new("prompt embeddings", &texts, embedder.width())?;
-    let classes = classifier(&texts, names.len())?;
-    let classes = Rows::new("class embeddings", &classes, embedder.width())?;
-    let (images, labels) = embed(&data, &mut embedder, &args.eval, reporter)?;
-    let rows = Rows::new("image embeddings", &images.rows, embedder.width())?;
-    let found = zeroshot(&scorer, &rows, &classes, &labels)?;
+    let found = if model.similarity() == Similarity::TokenWise {
+        token_wise(&data, &mut embedder, args, (&captions, names.len()), reporter)?
+    } else {
+        let texts = embedder.texts(&captions)?;
+        let texts = Rows::new("prompt embeddings", &texts, embedder.width())?;
+        let classes = classifier(&texts, names.len())?;
+        let classes = Rows::new("class embeddings", &classes, embedder.width())?;
+        let (images, labels) = embed(&data, &mut embedder, &args.eval, reporter)?;
+        let rows = Rows::new("image embeddings", &images.rows, embedder.width())?;
+        zeroshot(&Scorer::new(threads(&args.eval.run)), &rows, &classes, &labels)?
+    };
     let context = Context { model: &model, eval: &args.eval, task: "zeroshot_classification" };
     let more = [("templates".to_owned(), json!(templates.len().max(1)))];
-    show(&context, &found, &names, (&dataset, &args.language), more, &embedder)
+    let table = args.table.then_some(reporter);
+    show(&context, &found, &names, (&dataset, &args.language), more, &embedder, table)
 }
 
-/// The figures of a classification on stdout and in files.
+/// By a model that compares token by token: probabilities, of which the mean over the templates counts.
+fn token_wise(
+    data: &Arc<LabelledPictures>,
+    embedder: &mut Embedder<'_>,
+    args: &EvalZeroshot,
+    (captions, classes): (&[String], usize),
+    reporter: Reporter,
+) -> Result<Classification, Failure> {
+    say_notices(data.notices(), reporter);
+    let (model, width) = (embedder.model, embedder.width());
+    let words: Vec<&str> = captions.iter().map(String::as_str).collect();
+    let texts = Tokens::new(&mut embedder.kept_texts(&words)?, model)?;
+    let texts = texts.rows("prompts", width)?;
+    let per_class = captions.len() / classes.max(1);
+    let of_template = |template: usize| {
+        let texts_of_template: Vec<usize> =
+            (0..classes).map(|class| class * per_class + template).collect();
+        texts.select(&texts_of_template)
+    };
+    let templates = (0..per_class).map(of_template).collect::<Result<Vec<_>, _>>()?;
+    let (len, source, classes_of) = embedder::labels(data);
+    let mut images = embedder.kept_pictures(len, &source)?;
+    verdict(&images.bad, len, &args.eval)?;
+    let labels = classes_of(&images.kept);
+    let images = Tokens::new(&mut images, model)?;
+    let (images, scale) = (images.rows("pictures", width)?, model.opened().scale()?);
+    let scorer = Scorer::new(threads(&args.eval.run));
+    Ok(zeroshot_token_wise(&scorer, &images, &templates, scale, &labels)?)
+}
+
+/// The figures of a classification on stdout and in files; the published ones too, if they are asked for.
 pub(super) fn show(
     context: &Context<'_>,
     found: &Classification,
@@ -68,6 +107,7 @@ pub(super) fn show(
     (dataset, language): (&str, &str),
     more: impl IntoIterator<Item = (String, Value)>,
     embedder: &Embedder<'_>,
+    table: Option<Reporter>,
 ) -> Result<(), Failure> {
     let report = found.report()?;
     let interval = wilson(report.acc1, report.samples);
@@ -102,6 +142,9 @@ pub(super) fn show(
         }
         out.line(format!("mean per class recall  {}", percent(report.mean_per_class_recall)))?;
         out.line(format!("{} pictures, {} classes", report.samples, report.classes))?;
+    }
+    if let Some(reporter) = table {
+        table::of_figures(&mut out, (dataset, language), &record, &[], reporter)?;
     }
     out.flush()
 }
