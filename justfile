@@ -69,6 +69,7 @@ long:
     ALTCLIP_ASPECT_CASES=10000 ALTCLIP_MUTATIONS=250 cargo test --release -p altclip-image
     ALTCLIP_KILLS=200 ALTCLIP_SIGNALS=100 cargo test --release -p altclip-cli --test train kills
     ALTCLIP_TORTURE=full cargo test --release -p altclip-train
+    ALTCLIP_KILLS=1000 cargo test --release -p altclip-search --test kills -- --nocapture
 
 # Kernels against the machine's peak
 bench:
@@ -94,7 +95,7 @@ bench-search rows="1000000" width="768":
     build/search-venv/bin/python bench/search/peers.py build/search {{width}}
 
 # How well p_match knows what is there, on the emoji set; `--fit` prints its parameters
-p-match model="build/emoji/nano" *arguments:
+p-match model="crates/nano/model" *arguments:
     cargo run --release --locked -p altclip-search --example p_match -- {{model}} build/emoji/set {{arguments}}
 
 # Training here and in PyTorch in turns (an idle machine): `just bench-train --texts FOLDER --stage stage1`

@@ -11,8 +11,8 @@ pub(crate) use eval::{
     EvalTask, EvalZeroshot,
 };
 pub(crate) use search::{
-    Index, IndexAdd, IndexDuplicates, IndexExport, IndexImport, IndexPath, IndexRead, IndexRemove,
-    IndexTask, IndexUpdate, Search,
+    Index, IndexAdd, IndexDuplicates, IndexExport, IndexHubs, IndexImport, IndexPath, IndexRead,
+    IndexRemove, IndexRepair, IndexTask, IndexUpdate, Search,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};

@@ -16,6 +16,8 @@ const LEAST_CANDIDATES: usize = 64;
 /// A picture of an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Match {
+    /// Number of its row in the store.
+    pub id: i64,
     /// The picture.
     pub picture: Picture,
     /// Row of the search structure.
@@ -72,37 +74,31 @@ pub fn answer<E: From<Error>>(
     let sums = query.sums();
     let mut asked = Vec::new();
     for (terms, _) in &sums {
-        let (vector, group) = vector(terms, encode)?;
-        asked.push(judge.ask(vector, group));
+        let (query, group) = vector(terms, encode)?;
+        asked.push(Asked { query, group });
     }
-    let uncalibrated = judge.uncalibrated().or_else(|| {
-        asked.iter().find_map(|asked| match asked.group() {
-            None => Some(Uncalibrated::PictureQuery),
-            Some(Group::English) => None,
-            Some(_) => Some(Uncalibrated::Language),
-        })
-    });
+    let uncalibrated = asked.iter().find_map(|asked| judge.uncalibrated(asked));
     let wanted = (CANDIDATES_PER_RESULT * ask.top_k).max(LEAST_CANDIDATES);
     let mut rows = BTreeSet::new();
     let positive = sums.iter().any(|(_, negated)| !negated);
     for (asked, (_, negated)) in asked.iter().zip(&sums) {
         // Where all is under NOT, what is furthest from it comes first.
         let direction: Vec<f32> = match (negated, positive) {
-            (false, _) => asked.corrected.clone(),
-            (true, false) => asked.corrected.iter().map(|x| -x).collect(),
+            (false, _) => asked.query.clone(),
+            (true, false) => asked.query.iter().map(|x| -x).collect(),
             (true, true) => continue,
         };
         let hits = searcher.nearest(&direction, wanted, among.as_deref(), ask.scan);
         rows.extend(hits.into_iter().map(|hit| hit.row));
     }
-    let score = |row: usize| asked.first().map_or(0.0, |asked| searcher.score(row, &asked.raw));
+    let score = |row: usize| asked.first().map_or(0.0, |asked| searcher.score(row, &asked.query));
     let probability = |row: usize| {
         query.probability(&mut asked.iter().map(|asked| judge.probability(asked, row)))
     };
     let mut found: Vec<(Hit, f32)> =
         rows.into_iter().map(|row| (Hit { row, score: score(row) }, probability(row))).collect();
     // A picture as the query has no background: its cosine is the order.
-    let is_plain = matches!(query, Query::Sum(_)) && asked.iter().all(|a| a.group().is_none());
+    let is_plain = matches!(query, Query::Sum(_)) && asked.iter().all(|a| a.group.is_none());
     found.sort_by(|a, b| {
         let by_score = b.0.score.total_cmp(&a.0.score);
         if is_plain { by_score } else { b.1.total_cmp(&a.1).then(by_score) }
@@ -116,7 +112,13 @@ pub fn answer<E: From<Error>>(
         let Some(id) = flat.id(row) else { continue };
         // A writer may have removed it since.
         let Some(picture) = index.store().picture(id)? else { continue };
-        matches.push(Match { picture, row, score, probability: calibrated.then_some(probability) });
+        matches.push(Match {
+            id,
+            picture,
+            row,
+            score,
+            probability: calibrated.then_some(probability),
+        });
     }
     Ok(Answer { matches, no_match, uncalibrated })
 }
@@ -150,11 +152,4 @@ fn vector<E: From<Error>>(
         sum.iter_mut().for_each(|x| *x /= length);
     }
     Ok((sum, group))
-}
-
-impl Asked {
-    /// The group of the text, none for a picture.
-    pub fn group(&self) -> Option<Group> {
-        self.group
-    }
 }

@@ -158,9 +158,9 @@ impl Diagnose for Error {
             Self::Lost { path, found, expected } => at(Code::E7001, path)
                 .got(found.as_str())
                 .expected(format!("at least {expected}"))
-                .help("restore the folder from a backup, or index the pictures again: --rebuild"),
+                .help("restore a backup, or keep what is left: altclip index repair --accept-loss"),
             Self::Damaged { path, .. } => at(Code::E7003, path)
-                .help("see altclip index verify; index the pictures again with --rebuild"),
+                .help("altclip index repair keeps what is whole; index add --rebuild begins anew"),
             Self::OtherModel { path, found, expected } => at(Code::E7004, path)
                 .got(found.as_str())
                 .expected(expected.as_str())
@@ -168,7 +168,7 @@ impl Diagnose for Error {
             Self::NoIndex { path, found } => at(Code::E7011, path)
                 .got(found.as_str())
                 .expected("a folder made by altclip index add")
-                .help("check --index"),
+                .help("check --index; a new index needs a folder of its own"),
             Self::Full { path } => {
                 at(Code::E7007, path).help("make room on the disk; what is indexed can be searched")
             }

@@ -26,6 +26,56 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Understands conditions in one text: `path:/photos/** since:2024-05 tag:"summer in Rome"`. Fields are
+    /// `path`, `tag`, `since`, `until`, `min_side` and `max_bytes`.
+    ///
+    /// # Errors
+    /// [`Error::Query`] with the byte where it goes wrong.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let mut filter = Self::default();
+        let mut at = 0;
+        while let Some(rest) = text.get(at..) {
+            let start = at + (rest.len() - rest.trim_start().len());
+            let rest = rest.trim_start();
+            if rest.is_empty() {
+                break;
+            }
+            let error = |what| Error::Query { what, text: text.to_owned(), byte: start };
+            let colon = rest
+                .find(':')
+                .ok_or_else(|| error("a condition is a field, a colon and a value"))?;
+            let (field, value) = rest.split_at(colon);
+            let value = value.get(1..).unwrap_or_default();
+            let (value, len) = match value.strip_prefix('"') {
+                Some(quoted) => {
+                    let end = quoted.find('"').ok_or_else(|| error("a quote is not closed"))?;
+                    (quoted.get(..end).unwrap_or_default(), end + 2)
+                }
+                None => {
+                    let end = value.find(char::is_whitespace).unwrap_or(value.len());
+                    (value.get(..end).unwrap_or_default(), end)
+                }
+            };
+            let number = || value.parse::<u64>().map_err(|_| error("this is no whole number"));
+            match field {
+                "path" => filter.paths.push(value.to_owned()),
+                "tag" => filter.tags.push(value.to_owned()),
+                "since" => filter.since = Some(day(value, false)?),
+                "until" => filter.until = Some(day(value, true)?),
+                "min_side" => {
+                    filter.least_side = Some(u32::try_from(number()?).unwrap_or(u32::MAX))
+                }
+                "max_bytes" => filter.most_bytes = Some(number()?),
+                _ => {
+                    return Err(error("fields are path, tag, since, until, min_side, max_bytes"));
+                }
+            }
+            filter.check()?;
+            at = start + colon + 1 + len;
+        }
+        Ok(filter)
+    }
+
     /// Whether it lets everything through.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -174,6 +224,37 @@ mod tests {
         for bad in ["", "x", "2024-13", "2024-01-32", "2024-1-1-1", "+2024", "99999"] {
             assert!(day(bad, false).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn conditions_in_one_text() {
+        let text =
+            " path:/p/**  since:2024-05\tuntil:2024 min_side:640 max_bytes:9 tag:\"a b\" tag:猫";
+        let expected = Filter {
+            paths: vec!["/p/**".into()],
+            since: Some(day("2024-05", false).unwrap()),
+            until: Some(day("2024", true).unwrap()),
+            least_side: Some(640),
+            most_bytes: Some(9),
+            tags: vec!["a b".into(), "猫".into()],
+        };
+        assert_eq!(Filter::parse(text).unwrap(), expected);
+        assert_eq!(Filter::parse(" ").unwrap(), Filter::default());
+        for (text, byte) in [
+            ("tag:a person:b", 6),
+            ("tag:a b", 6),
+            ("tag:\"a", 0),
+            ("min_side:large", 0),
+            ("since:May", 0),
+            ("猫:a", 0),
+        ] {
+            match Filter::parse(text) {
+                Err(Error::Query { byte: found, .. }) => assert_eq!(found, byte, "{text}"),
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+        // Refused at the 65th, not read to its end.
+        assert!(Filter::parse(&"tag:a ".repeat(1_000_000)).is_err());
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! anybody is told. A store that holds less is not opened.
 
 use crate::Error;
-use altclip_durable::{Digest, Vfs};
+use crate::seal::{sealed, unsealed};
+use altclip_durable::Vfs;
 use std::path::Path;
 
 /// Name of the file.
@@ -28,32 +29,26 @@ impl Head {
             Err(error) => return Err(error.into()),
         };
         let parse = || {
-            let text = std::str::from_utf8(&bytes).ok()?;
-            let (body, digest) = text.trim_end_matches('\n').rsplit_once('\n')?;
-            if Digest::of(body.as_bytes()).to_string() != digest {
-                return None;
-            }
+            let body = unsealed(&bytes)?;
             let mut lines = body.lines();
             let format = lines.next()? == FORMAT;
             let mut number = |name: &str| lines.next()?.strip_prefix(name)?.trim().parse().ok();
             let head = Self { sequence: number("sequence")?, images: number("images")? };
-            // Exactly what is written, so that no byte may differ.
-            (format && text == head.text()).then_some(head)
+            (format && body == head.body()).then_some(head)
         };
         let damaged = || Error::damaged(&path, "it does not have its checksum");
         parse().map(Some).ok_or_else(damaged)
     }
 
     pub(crate) fn write(self, vfs: &dyn Vfs, dir: &Path) -> Result<(), Error> {
-        let text = self.text();
+        let text = sealed(&self.body());
         let path = dir.join(HEAD);
         altclip_durable::replace(vfs, &path, |out| out.write_all(text.as_bytes()))?;
         Ok(())
     }
 
-    fn text(self) -> String {
-        let body = format!("{FORMAT}\nsequence {}\nimages {}", self.sequence, self.images);
-        format!("{body}\n{}\n", Digest::of(body.as_bytes()))
+    fn body(self) -> String {
+        format!("{FORMAT}\nsequence {}\nimages {}", self.sequence, self.images)
     }
 }
 
@@ -71,7 +66,7 @@ mod tests {
         let head = Head { sequence: 17, images: 3 };
         head.write(&disk, DIR.as_ref()).unwrap();
         assert_eq!(Head::read(&disk, DIR.as_ref()).unwrap(), Some(head));
-        let len = head.text().len();
+        let len = sealed(&head.body()).len();
         for byte in 0..len {
             for bit in 0..8 {
                 let disk = disk.crash(Damage::KeepAll);

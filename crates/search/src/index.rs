@@ -1,30 +1,34 @@
 //! The folder of an index: a lock, generations, and which of them counts.
 //!
 //! ```text
-//! PATH/CURRENT       the name of the generation that counts, put there by one rename
-//! PATH/LOCK          whoever writes
-//! PATH/g1/store.db   the store
-//! PATH/g1/HEAD       what was acknowledged
-//! PATH/g1/flat       the search structure, made from the store
+//! PATH/CURRENT        the name of the generation that counts, put there by one rename
+//! PATH/LOCK           whoever writes
+//! PATH/RESERVE        room for forgetting pictures on a full disk
+//! PATH/g1/store.db    the store
+//! PATH/g1/HEAD        what was acknowledged
+//! PATH/g1/flat        the search structure, made from the store
+//! PATH/g1/background  vectors of the background texts
 //! ```
 //!
 //! An index with another model is made in the next generation, beside the one that counts, and takes its
 //! place in one instant.
 
 use crate::flat::{FLAT, Flat};
+use crate::generation::{self, CURRENT, LOCK, RESERVE, STORE, folder};
 use crate::head::Head;
 use crate::sqlite::SqliteStore;
-use crate::store::{Change, Store};
-use crate::{Error, Settings};
-use altclip_durable::{Lock, Vfs, remove_all, replace};
+use crate::store::{Change, State, Store};
+use crate::{Background, Error, Settings};
+use altclip_durable::{Lock, Vfs, replace};
 use altclip_report::{Code, Diagnose as _, Report, quote};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const CURRENT: &str = "CURRENT";
-const LOCK: &str = "LOCK";
-const STORE: &str = "store.db";
+/// Pictures that are forgotten in one commit.
+const FORGET_ROWS: usize = 128;
+/// Room that is kept for forgetting pictures on a full disk; the least of them is more than the pages of one
+/// commit.
+const RESERVE_BYTES: [usize; 3] = [4 << 20, (4 << 20) - (128 << 10), 2 << 20];
 
 /// An index of pictures.
 pub struct Index {
@@ -47,13 +51,13 @@ impl Index {
     /// which something is left.
     pub fn create(vfs: Arc<dyn Vfs>, dir: &Path, settings: Settings) -> Result<Self, Error> {
         std::fs::create_dir_all(dir).map_err(Error::io("make", dir))?;
+        generation::check_free(&*vfs, dir)?;
         let lock = lock(dir)?;
         // What a maker left that was killed before the index counted, but nothing that holds a picture.
-        for name in vfs.list(dir).map_err(Error::io("read", dir))? {
-            let Some(generation) = number(&name) else { continue };
+        for generation in generation::all(&*vfs, dir)? {
             let store = SqliteStore::open(&folder(dir, generation).join(STORE), false);
             if let Ok(images @ 1..) = store.and_then(|store| store.images()) {
-                let found = format!("{name} with {images} pictures, and no file {CURRENT}");
+                let found = format!("g{generation} with {images} pictures, and no file {CURRENT}");
                 let expected = "the file that names it".into();
                 return Err(Error::Lost { path: dir.to_owned(), found, expected });
             }
@@ -66,8 +70,15 @@ impl Index {
     /// # Errors
     /// [`Error::NoIndex`], [`Error::Lost`], [`Error::Damaged`], [`Error::Io`].
     pub fn open(vfs: Arc<dyn Vfs>, dir: &Path) -> Result<Self, Error> {
-        let generation = current(&*vfs, dir)?;
-        Self::open_generation(vfs, dir, generation, None)
+        let mut generation = generation::current(&*vfs, dir)?;
+        loop {
+            let opened = Self::open_generation(Arc::clone(&vfs), dir, generation, None);
+            // A rebuilt index may have taken its place meanwhile.
+            match generation::current(&*vfs, dir)? {
+                now if opened.is_err() && now != generation => generation = now,
+                _ => return opened,
+            }
+        }
     }
 
     /// Opens an index to change it.
@@ -75,24 +86,36 @@ impl Index {
     /// # Errors
     /// As [`Index::open`], and [`Error::Locked`].
     pub fn open_to_write(vfs: Arc<dyn Vfs>, dir: &Path) -> Result<Self, Error> {
-        current(&*vfs, dir)?;
+        generation::current(&*vfs, dir)?;
         let lock = lock(dir)?;
         // Whoever had the lock may have published.
-        let generation = current(&*vfs, dir)?;
-        let mut index = Self::open_generation(vfs, dir, generation, Some(lock))?;
+        let generation = generation::current(&*vfs, dir)?;
+        let opened = Self::open_generation(Arc::clone(&vfs), dir, generation, Some(lock));
+        let mut index = match opened {
+            // SQLite needs some room before anything can be forgotten.
+            Err(Error::Full { .. }) if vfs.remove_file(&dir.join(RESERVE)).is_ok() => {
+                let lock = self::lock(dir)?;
+                let index = Self::open_generation(vfs, dir, generation, Some(lock))?;
+                index.reserve();
+                index
+            }
+            opened => opened?,
+        };
         index.acknowledge()?;
         Ok(index)
     }
 
     /// Begins an index anew beside the one that counts, or goes on with one that was begun with the same
-    /// settings. It counts once it is published.
+    /// settings. It counts once it is published. The present one may be damaged in any way.
     ///
     /// # Errors
-    /// As [`Index::open_to_write`].
+    /// [`Error::Locked`], [`Error::Full`], [`Error::Io`].
     pub fn rebuild(vfs: Arc<dyn Vfs>, dir: &Path, settings: Settings) -> Result<Self, Error> {
-        current(&*vfs, dir)?;
+        if vfs.metadata(&dir.join(CURRENT)).is_err() {
+            generation::check_free(&*vfs, dir)?;
+        }
         let lock = lock(dir)?;
-        let next = current(&*vfs, dir)? + 1;
+        let next = generation::next(&*vfs, dir)?;
         match SqliteStore::open(&folder(dir, next).join(STORE), false) {
             Ok(store) if Settings::read(&store, dir).is_ok_and(|begun| begun == settings) => {
                 drop(store);
@@ -104,7 +127,7 @@ impl Index {
         }
     }
 
-    fn begin(
+    pub(crate) fn begin(
         vfs: Arc<dyn Vfs>,
         dir: &Path,
         generation: u64,
@@ -113,7 +136,7 @@ impl Index {
     ) -> Result<Self, Error> {
         let path = folder(dir, generation);
         if vfs.metadata(&path).is_ok() {
-            remove_all(&*vfs, &path)?;
+            generation::remove(&*vfs, dir, generation)?;
         }
         vfs.create_dir(&path).map_err(Error::io("make", &path))?;
         vfs.sync_dir(dir).map_err(Error::io("sync", dir))?;
@@ -146,8 +169,7 @@ impl Index {
             }
             store => store?,
         };
-        let (sequence, images) = (store.sequence()?, store.images()?);
-        let counted = store.setting("images")?.and_then(|text| text.parse::<u64>().ok());
+        let State { sequence, images, counted } = store.state()?;
         if sequence < head.sequence {
             return Err(lost(format!("commit {sequence}"), format!("commit {}", head.sequence)));
         }
@@ -201,8 +223,41 @@ impl Index {
         if self.lock.is_none() {
             return Err(Error::Locked { path: self.dir.clone(), holder: "opened to read".into() });
         }
-        let sequence = self.store.commit(changes)?;
+        let sequence = match self.store.commit(changes) {
+            Err(Error::Full { path }) if forgets(changes) => {
+                let given = self.vfs.remove_file(&self.dir.join(RESERVE));
+                given.map_err(|_| Error::Full { path })?;
+                self.store.commit(changes)?
+            }
+            done => {
+                let sequence = done?;
+                self.reserve();
+                sequence
+            }
+        };
         self.write_head(sequence)
+    }
+
+    /// Keeps room for the day on which the disk is full. An index works without it.
+    fn reserve(&self) {
+        let path = self.dir.join(RESERVE);
+        if self.vfs.metadata(&path).is_ok() {
+            return;
+        }
+        let keep =
+            |bytes| replace(&*self.vfs, &path, |out| out.write_all(&vec![0xff; bytes])).is_ok();
+        let _ = RESERVE_BYTES.into_iter().find(|&bytes| keep(bytes));
+    }
+
+    /// Forgets pictures, and folders that are looked through; also on a full disk.
+    ///
+    /// # Errors
+    /// As [`Index::commit`]. What was forgotten before it stays forgotten.
+    pub fn forget(&mut self, paths: &[String], settings: Settings) -> Result<(), Error> {
+        for paths in paths.chunks(FORGET_ROWS) {
+            self.commit(&paths.iter().cloned().map(Change::Remove).collect::<Vec<_>>())?;
+        }
+        self.set(settings)
     }
 
     /// Makes a rebuilt index the one that counts and removes the one before.
@@ -210,13 +265,11 @@ impl Index {
     /// # Errors
     /// [`Error::Full`], [`Error::Io`]. Then the one before counts still.
     pub fn publish(self) -> Result<Self, Error> {
-        let text = format!("g{}\n", self.generation);
-        let path = self.dir.join(CURRENT);
-        replace(&*self.vfs, &path, |out| out.write_all(text.as_bytes()))?;
-        for name in self.vfs.list(&self.dir).map_err(Error::io("read", &self.dir))? {
+        generation::publish(&*self.vfs, &self.dir, self.generation)?;
+        for generation in generation::all(&*self.vfs, &self.dir)? {
             // What cannot be removed now is in nobody's way.
-            if number(&name).is_some_and(|number| number != self.generation) {
-                let _ = remove_all(&*self.vfs, &self.dir.join(&name));
+            if generation != self.generation {
+                let _ = generation::remove(&*self.vfs, &self.dir, generation);
             }
         }
         Ok(self)
@@ -293,7 +346,8 @@ impl Index {
         Ok(flat)
     }
 
-    /// Reads everything and says what is damaged; the search structure is compared with the store.
+    /// Reads everything and says what is damaged; the search structure is compared with the store. A derived
+    /// file that is missing or stale is no damage: it is made again when it is needed.
     ///
     /// # Errors
     /// The store cannot be read at all.
@@ -302,14 +356,19 @@ impl Index {
         if !found.is_empty() {
             return Ok(found);
         }
-        let path = self.generation_folder().join(FLAT);
         let (sequence, width) = (self.store.sequence()?, self.settings.width);
+        if let Err(error) = Background::read(&*self.vfs, &Background::path(self), width) {
+            found.push(error.report());
+        }
+        let path = self.generation_folder().join(FLAT);
         match Flat::read(&*self.vfs, &path, sequence, width) {
             Err(error) => found.push(error.report()),
             Ok(None) => {}
             Ok(Some(flat)) => {
                 let stored = Flat::of_store(&*self.store, width, &path)?;
-                if stored.ids != flat.ids || stored.rows != flat.rows {
+                let is_other = stored.ids != flat.ids || stored.rows != flat.rows;
+                // A writer may have gone on meanwhile.
+                if stored.sequence == sequence && is_other {
                     let what = "it holds other vectors than the store";
                     found.push(Error::damaged(&path, what).report());
                 }
@@ -319,35 +378,12 @@ impl Index {
     }
 }
 
-fn folder(dir: &Path, generation: u64) -> PathBuf {
-    dir.join(format!("g{generation}"))
+/// Whether changes only take pictures away.
+fn forgets(changes: &[Change]) -> bool {
+    !changes.is_empty() && changes.iter().all(|change| matches!(change, Change::Remove(_)))
 }
 
-/// The number of a generation's folder.
-fn number(name: &str) -> Option<u64> {
-    let digits = name.strip_prefix('g')?;
-    digits.parse().ok().filter(|number| format!("g{number}") == name)
-}
-
-/// The generation that counts.
-fn current(vfs: &dyn Vfs, dir: &Path) -> Result<u64, Error> {
-    let path = dir.join(CURRENT);
-    let bytes = match altclip_durable::read(vfs, &path, 64) {
-        Ok(bytes) => bytes,
-        Err(error) if error.is_not_found() => {
-            let found = match vfs.metadata(dir) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => "nothing",
-                _ => "another kind of file or folder",
-            };
-            return Err(Error::NoIndex { path: dir.to_owned(), found: found.into() });
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let text = str::from_utf8(&bytes).ok().and_then(|text| text.strip_suffix('\n'));
-    text.and_then(number).ok_or_else(|| Error::damaged(&path, "it names no generation"))
-}
-
-fn lock(dir: &Path) -> Result<Lock, Error> {
+pub(crate) fn lock(dir: &Path) -> Result<Lock, Error> {
     let holder = format!("process {}", std::process::id());
     Ok(Lock::acquire(&dir.join(LOCK), &holder)?)
 }

@@ -15,6 +15,7 @@ mod dump;
 mod error;
 mod filter;
 mod flat;
+mod generation;
 mod head;
 mod index;
 mod judge;
@@ -22,15 +23,18 @@ mod language;
 pub mod metadata;
 mod picture;
 mod query;
+mod repair;
+mod seal;
 mod search;
 mod settings;
+mod shown;
 mod sketch;
 mod sqlite;
 mod store;
 mod update;
 
 pub use answer::{Answer, Ask, Match, answer};
-pub use background::Background;
+pub use background::{Background, hubs};
 pub use dump::{export, import, table};
 pub use error::Error;
 pub use filter::{Filter, day};
@@ -38,13 +42,15 @@ pub use flat::Flat;
 pub use head::Head;
 pub use index::Index;
 pub use judge::{
-    Asked, FEATURES, Judge, LEAST_PICTURES, MATCHES, PARAMETERS, Parameters, Uncalibrated, logistic,
+    Asked, HUB, Judge, LEAST_PICTURES, MATCHES, Parameters, Uncalibrated, logistic, parameters,
 };
 pub use language::Group;
 pub use picture::{MAX_PATH_BYTES, MAX_WIDTH, Picture, to_bytes, to_numbers};
 pub use query::{Content, Query, Term};
+pub use repair::{Lost, Repair, repair, roots};
 pub use search::{Hit, Scan, Searcher};
 pub use settings::{Settings, decode_as};
+pub use shown::{Shown, ShownMatch};
 pub use sqlite::SqliteStore;
-pub use store::{Change, Entry, Store};
+pub use store::{Change, Entry, State, Store};
 pub use update::{Candidate, Plan, Told, apply};

@@ -5,7 +5,7 @@ use crate::flat::Flat;
 use crate::sketch::{Planes, standard_error};
 use altclip_kernels::{Kernels, Pool, top_k};
 use half::f16;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Candidates whose exact scores set the bar, for each result that is asked for.
 const FIRST_PER_RESULT: usize = 16;
@@ -18,7 +18,7 @@ const ESTIMATE_ROWS: usize = 20_000;
 /// Candidates of one task.
 const TASK_ROWS: usize = 256;
 /// Rows that tell how scores are spread in a collection.
-const SAMPLE_ROWS: usize = 8192;
+pub(crate) const SAMPLE_ROWS: usize = 8192;
 
 /// How rows are found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,12 +49,15 @@ pub struct Searcher<'f> {
     /// No workers: a task's own work.
     alone: Pool,
     kernels: &'static Kernels,
+    /// Rows spread evenly over a large collection.
+    sample: OnceLock<Vec<u16>>,
 }
 
 impl<'f> Searcher<'f> {
     /// A searcher that works on a pool.
     pub fn new(flat: &'f Flat, pool: &'f Pool) -> Self {
-        Self { flat, pool, alone: Pool::new(1), kernels: Kernels::get() }
+        let (alone, kernels, sample) = (Pool::new(1), Kernels::get(), OnceLock::new());
+        Self { flat, pool, alone, kernels, sample }
     }
 
     /// What it searches.
@@ -163,12 +166,20 @@ impl<'f> Searcher<'f> {
         score[0]
     }
 
-    /// Mean and standard deviation of a query's dot products with rows spread evenly over the collection.
-    pub(crate) fn spread(&self, query: &[f32]) -> (f32, f32) {
+    /// The dot products of a query with rows spread evenly over the collection; with all of a small one.
+    pub(crate) fn sample_scores(&self, query: &[f32]) -> Vec<f32> {
+        let Flat { rows, width, .. } = self.flat;
         let step = self.flat.len().div_ceil(SAMPLE_ROWS).max(1);
-        let scores =
-            (0..self.flat.len()).step_by(step).map(|row| f64::from(self.score(row, query)));
-        moments(scores)
+        let pick = || (0..self.flat.len()).step_by(step).flat_map(|row| self.flat.row_bits(row));
+        let rows = match step {
+            1 => rows,
+            _ => self.sample.get_or_init(|| pick().copied().collect()),
+        };
+        let mut scores = vec![0.0; rows.len() / width.max(&1)];
+        if query.len() == *width {
+            self.kernels.scan_f16(self.pool, rows, *width, query, &mut scores);
+        }
+        scores
     }
 
     /// Groups of rows that are nearly the same: connected by pairs of at least `similarity`.

@@ -2,6 +2,7 @@
 //! prepare pictures, are never compared.
 
 use crate::Error;
+use crate::seal::{sealed, unsealed};
 use crate::store::{Change, Store};
 use altclip::checkpoint::{Checkpoint, Identity};
 use altclip::image::DecodeOptions;
@@ -35,6 +36,9 @@ pub struct Settings {
     pub decode: String,
     /// Folders that are looked through.
     pub roots: Vec<String>,
+    /// Pictures and folders below them that are not, because they were to be forgotten.
+    #[serde(default)]
+    pub forgotten: Vec<String>,
 }
 
 impl Settings {
@@ -51,6 +55,7 @@ impl Settings {
             precision: precision.to_owned(),
             decode: decode_text(&model.options().decode),
             roots: Vec::new(),
+            forgotten: Vec::new(),
         })
     }
 
@@ -105,13 +110,15 @@ impl Settings {
     pub(crate) fn changes(&self) -> Vec<Change> {
         // A struct of texts and numbers has a JSON form.
         let text = serde_json::to_string(self).unwrap_or_default();
-        vec![Change::Set(KEY.into(), text)]
+        vec![Change::Set(KEY.into(), sealed(&text))]
     }
 
     pub(crate) fn read(store: &dyn Store, place: &Path) -> Result<Self, Error> {
         let text = store.setting(KEY)?.unwrap_or_default();
-        serde_json::from_str(&text)
-            .map_err(|error| Error::damaged(place, format!("its settings are not valid: {error}")))
+        let damaged = |what: &str| Error::damaged(place, format!("its settings {what}"));
+        let body =
+            unsealed(text.as_bytes()).ok_or_else(|| damaged("do not have their checksum"))?;
+        serde_json::from_str(body).map_err(|error| damaged(&format!("are not valid: {error}")))
     }
 }
 
@@ -151,6 +158,8 @@ fn fingerprint(path: &Path, model: &Model) -> Result<String, Error> {
     weights(path)?.iter().try_for_each(|file| add(file))?;
     if path.is_dir() {
         FILES.iter().map(|name| path.join(name)).try_for_each(|file| add(&file))?;
+        // The same vocabulary may be put together in another order.
+        model.tokenizer().source_files().iter().try_for_each(|file| add(file))?;
     }
     Ok(format!("{:032x}", hash.digest128()))
 }

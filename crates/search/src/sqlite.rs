@@ -1,12 +1,14 @@
 //! The store in one SQLite file: write-ahead log, synced at every commit, a checksum a row.
 
 use crate::picture::{MAX_WIDTH, Picture};
-use crate::store::{Change, Entry, Store};
+use crate::store::{Change, Entry, State, Store};
 use crate::{Error, Filter};
 use altclip_report::{Diagnose as _, MAX_REPORTS, Report, quote};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row, params};
 use std::path::{Path, PathBuf};
 
+/// Setting with the number of pictures after the last commit.
+const IMAGES: &str = "images";
 /// Raised when the tables change.
 const VERSION: i32 = 1;
 /// `altC`, so that another program's database is not taken for an index.
@@ -22,13 +24,13 @@ CREATE INDEX pictures_by_hash ON pictures (hash);
 CREATE TABLE vectors (id INTEGER PRIMARY KEY, vector BLOB NOT NULL);
 INSERT INTO settings VALUES ('sequence', '0');
 ";
-const COLUMNS: &str =
+pub(crate) const COLUMNS: &str =
     "p.id, p.path, p.hash, p.bytes, p.modified, p.width, p.height, p.taken, p.tags, p.checksum";
 
 /// The store of an index in one file.
 pub struct SqliteStore {
-    connection: Connection,
-    path: PathBuf,
+    pub(crate) connection: Connection,
+    pub(crate) path: PathBuf,
 }
 
 impl SqliteStore {
@@ -49,6 +51,9 @@ impl SqliteStore {
             .and_then(|()| transaction.execute_batch(TABLES))
             .and_then(|()| transaction.commit())
             .map_err(failed)?;
+        // The tables are in the file itself, so that a log that is lost takes rows and nothing else.
+        let moved = store.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        moved.map_err(failed)?;
         Ok(store)
     }
 
@@ -66,16 +71,30 @@ impl SqliteStore {
             false => OpenFlags::SQLITE_OPEN_READ_ONLY,
         };
         match Self::open_with(path, path.as_os_str(), flags, writes) {
-            // A folder that cannot be written has no room for the files beside; a store that was closed
-            // needs none.
-            Err(Error::Io { .. } | Error::Full { .. }) if !writes => {
-                let text = path.to_string_lossy();
-                let escaped = text.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
-                let uri = format!("file:{escaped}?immutable=1");
-                Self::open_with(path, uri.as_ref(), flags | OpenFlags::SQLITE_OPEN_URI, false)
-            }
+            Err(Error::Io { .. } | Error::Full { .. }) if !writes => Self::open_sealed(path, flags),
             opened => opened,
         }
+    }
+
+    /// Opens a store in a folder that cannot be written, where SQLite has no room for its files beside.
+    /// Nobody else can write there either, so nothing has to be locked.
+    fn open_sealed(path: &Path, flags: OpenFlags) -> Result<Self, Error> {
+        let log = format!("{}-wal", path.to_string_lossy());
+        let failed = |error| failed(path, "open", &error);
+        if cfg!(unix) && std::fs::metadata(log).is_ok_and(|log| log.len() > 0) {
+            // It was not closed. Its log is read with an index of it in memory.
+            let connection = Connection::open_with_flags_and_vfs(path, flags, c"unix-none");
+            let connection = connection.map_err(failed)?;
+            let exclusive = ("locking_mode", "EXCLUSIVE");
+            connection
+                .pragma_update_and_check(None, exclusive.0, exclusive.1, |_| Ok(()))
+                .map_err(failed)?;
+            return Self::checked(connection, path);
+        }
+        let text = path.to_string_lossy();
+        let escaped = text.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+        let uri = format!("file:{escaped}?immutable=1");
+        Self::open_with(path, uri.as_ref(), flags | OpenFlags::SQLITE_OPEN_URI, false)
     }
 
     fn open_with(
@@ -86,6 +105,16 @@ impl SqliteStore {
     ) -> Result<Self, Error> {
         let failed = |error| failed(path, "open", &error);
         let connection = Connection::open_with_flags(name, flags).map_err(failed)?;
+        let store = Self::checked(connection, path)?;
+        if writes {
+            store.begin().map_err(failed)?;
+        }
+        Ok(store)
+    }
+
+    /// The store behind a connection, if it is one.
+    fn checked(connection: Connection, path: &Path) -> Result<Self, Error> {
+        let failed = |error| failed(path, "open", &error);
         let store = Self { connection, path: path.to_owned() };
         let number = |name| store.connection.pragma_query_value(None, name, |row| row.get(0));
         let application: i32 = number("application_id").map_err(failed)?;
@@ -96,9 +125,6 @@ impl SqliteStore {
                 _ => "another kind of file".into(),
             };
             return Err(Error::NoIndex { path: path.to_owned(), found });
-        }
-        if writes {
-            store.begin().map_err(failed)?;
         }
         Ok(store)
     }
@@ -123,7 +149,7 @@ impl SqliteStore {
         set.map_err(|error| failed(&self.path, "limit", &error))
     }
 
-    fn failed(&self, action: &'static str) -> impl Fn(rusqlite::Error) -> Error {
+    pub(crate) fn failed(&self, action: &'static str) -> impl Fn(rusqlite::Error) -> Error {
         move |error| failed(&self.path, action, &error)
     }
 
@@ -132,7 +158,7 @@ impl SqliteStore {
     }
 
     /// The picture and the checksum of a row.
-    fn read(&self, row: &Row<'_>) -> Result<(i64, Picture, i64), Error> {
+    pub(crate) fn read(&self, row: &Row<'_>) -> Result<(i64, Picture, i64), Error> {
         let read = || row_of(row);
         read().map_err(|error| match error {
             rusqlite::Error::SqliteFailure(..) => self.failed("read")(error),
@@ -175,7 +201,7 @@ impl SqliteStore {
 /// Is handed a row whole.
 type Visit<'v> = dyn FnMut(i64, Picture, &[u8]) -> Result<(), Error> + 'v;
 
-const WHOLE: &str = "FROM pictures p LEFT JOIN vectors v ON v.id = p.id";
+pub(crate) const WHOLE: &str = "FROM pictures p LEFT JOIN vectors v ON v.id = p.id";
 
 impl Store for SqliteStore {
     fn sequence(&self) -> Result<u64, Error> {
@@ -188,6 +214,14 @@ impl Store for SqliteStore {
         let count = "SELECT count(*) FROM pictures";
         let count = self.connection.query_row(count, [], |row| row.get::<_, i64>(0));
         count.map(i64::cast_unsigned).map_err(self.failed("read"))
+    }
+
+    fn state(&self) -> Result<State, Error> {
+        let snapshot = self.connection.unchecked_transaction().map_err(self.failed("read"))?;
+        let counted = self.setting(IMAGES)?.and_then(|text| text.parse().ok());
+        let state = State { sequence: self.sequence()?, images: self.images()?, counted };
+        snapshot.commit().map_err(self.failed("read"))?;
+        Ok(state)
     }
 
     fn setting(&self, key: &str) -> Result<Option<String>, Error> {
@@ -208,8 +242,8 @@ impl Store for SqliteStore {
             transaction
                 .prepare_cached("UPDATE settings SET value = ? WHERE key = 'sequence'")?
                 .execute([sequence.to_string()])?;
-            let count = "INSERT OR REPLACE INTO settings SELECT 'images', count(*) FROM pictures";
-            transaction.prepare_cached(count)?.execute([])?;
+            let count = "INSERT OR REPLACE INTO settings SELECT ?, count(*) FROM pictures";
+            transaction.prepare_cached(count)?.execute([IMAGES])?;
             transaction.commit()
         };
         work().map_err(|error| failed(&path, "write", &error))?;
@@ -396,7 +430,10 @@ fn apply(connection: &Connection, change: &Change) -> rusqlite::Result<()> {
 fn failed(path: &Path, action: &'static str, error: &rusqlite::Error) -> Error {
     let path = path.to_owned();
     let what = error.to_string();
+    let extended = error.sqlite_error().map(|error| error.extended_code);
     match error.sqlite_error_code() {
+        // The index of the log could not grow.
+        _ if extended == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE) => Error::Full { path },
         Some(ErrorCode::DiskFull) => Error::Full { path },
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Error::Damaged { path, what },
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {

@@ -33,6 +33,17 @@ pub struct Entry {
     pub picture: Picture,
 }
 
+/// What a store says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Number of the last commit.
+    pub sequence: u64,
+    /// Number of pictures, counted now.
+    pub images: u64,
+    /// Number of pictures as the last commit counted them.
+    pub counted: Option<u64>,
+}
+
 /// Where rows are kept. A commit is durable when it returns.
 pub trait Store: Send {
     /// Number of the last commit.
@@ -43,6 +54,9 @@ pub trait Store: Send {
 
     /// Number of pictures, counted.
     fn images(&self) -> Result<u64, Error>;
+
+    /// All of one moment, whatever a writer does.
+    fn state(&self) -> Result<State, Error>;
 
     /// A setting.
     fn setting(&self, key: &str) -> Result<Option<String>, Error>;

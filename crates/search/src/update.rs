@@ -69,7 +69,8 @@ pub struct Candidate {
 
 impl Plan {
     /// Compares files and folders with the rows of an index. Rows below `roots` whose files are gone are to
-    /// be removed, unless a folder above them cannot be read.
+    /// be removed, unless a folder above them cannot be read. What is below a root and was forgotten is
+    /// passed over; a root itself never is.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -79,8 +80,13 @@ impl Plan {
             let picture = entry.picture;
             known.insert(picture.path, (picture.bytes, picture.modified, picture.hash));
         })?;
-        let mut walk =
-            Walk { plan: Self::default(), known: &known, seen: HashSet::new(), unread: vec![] };
+        let mut walk = Walk {
+            plan: Self::default(),
+            known: &known,
+            forgotten: index.settings().forgotten.iter().map(PathBuf::from).collect(),
+            seen: HashSet::new(),
+            unread: vec![],
+        };
         for root in roots {
             walk.root(root);
         }
@@ -101,6 +107,7 @@ impl Plan {
 struct Walk<'k> {
     plan: Plan,
     known: &'k HashMap<String, (u64, i64, u128)>,
+    forgotten: HashSet<PathBuf>,
     seen: HashSet<String>,
     unread: Vec<PathBuf>,
 }
@@ -146,6 +153,9 @@ impl Walk<'_> {
         entries.sort_by_key(std::fs::DirEntry::file_name);
         for entry in entries {
             let path = entry.path();
+            if self.forgotten.contains(&path) {
+                continue;
+            }
             // A link to a file is followed, a link to a folder is not: it may lead back here.
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 self.folder(&path, depth + 1);

@@ -1,71 +1,21 @@
 //! An index that is damaged, shortened, mixed up or cannot be written says so, and searching goes on where it can.
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use altclip_durable::RealFs;
 use altclip_report::{Code, Diagnose as _};
-use altclip_search::{Change, Error, Filter, Index, Picture, Scan, Searcher, Settings, to_bytes};
+use altclip_search::{Change, Error, Filter, Index, Scan, Searcher, Settings, to_bytes};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-const WIDTH: usize = 24;
-
-fn settings(fingerprint: &str) -> Settings {
-    Settings {
-        model: "m".into(),
-        fingerprint: fingerprint.into(),
-        identity: "i".into(),
-        width: WIDTH,
-        precision: "f32".into(),
-        decode: String::new(),
-        roots: vec![],
-    }
-}
-
-fn vector(n: usize) -> Vec<f32> {
-    (0..WIDTH).map(|i| ((n * 37 + i * i * 11) % 101) as f32 / 50.0 - 1.0).collect()
-}
-
-fn put(n: usize) -> Change {
-    let picture = Picture {
-        path: format!("/p/{n}.jpg"),
-        hash: n as u128,
-        bytes: n as u64,
-        modified: n as i64,
-        ..Picture::default()
-    };
-    Change::Put(picture, to_bytes(&vector(n)))
-}
-
-fn filled(dir: &Path, count: usize) -> Index {
-    let mut index = Index::create(Arc::new(RealFs), dir, settings("f")).unwrap();
-    index.commit(&(0..count).map(put).collect::<Vec<_>>()).unwrap();
-    index
-}
-
-fn open(dir: &Path) -> Result<Index, Error> {
-    Index::open(Arc::new(RealFs), dir)
-}
-
-/// The files of the generation that counts.
-fn file(dir: &Path, name: &str) -> PathBuf {
-    let current = std::fs::read_to_string(dir.join("CURRENT")).unwrap();
-    dir.join(current.trim()).join(name)
-}
-
-fn answers(index: &mut Index) -> Vec<(i64, f32)> {
-    let flat = index.flat().unwrap();
-    let pool = altclip_kernels::Pool::new(1);
-    let searcher = Searcher::new(&flat, &pool);
-    let hits = searcher.nearest(&vector(3), 5, None, Scan::Exact);
-    hits.iter().map(|hit| (flat.id(hit.row).unwrap(), hit.score)).collect()
-}
+use support::{answers, file, filled, open, put, settings, vector};
 
 #[test]
 fn every_damaged_byte_of_the_derived_file_is_found_and_made_good() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("index");
     let mut index = filled(&dir, 30);
-    let clean = answers(&mut index);
+    let clean = answers(&mut index).unwrap();
     drop(index);
     let path = file(&dir, "flat");
     let bytes = std::fs::read(&path).unwrap();
@@ -88,7 +38,7 @@ fn every_damaged_byte_of_the_derived_file_is_found_and_made_good() {
     check(&longer, "one byte more");
     // The answers are those of the clean index, with a word about it.
     let mut index = open(&dir).unwrap();
-    assert_eq!(answers(&mut index), clean);
+    assert_eq!(answers(&mut index).unwrap(), clean);
     assert_eq!(index.take_notices()[0].code, Code::W7012);
     assert_eq!(std::fs::read(&path).unwrap(), bytes);
     // The control: without damage nothing is found.
@@ -159,7 +109,7 @@ fn one_writer_at_a_time_and_readers_beside_it() {
         Ok(_) => panic!("two writers"),
     }
     let mut reader = open(&dir).unwrap();
-    assert_eq!(answers(&mut reader).len(), 5);
+    assert_eq!(answers(&mut reader).unwrap().len(), 5);
     assert!(reader.commit(&[put(9)]).is_err());
     writer.commit(&[put(9)]).unwrap();
     assert_eq!(open(&dir).unwrap().head().images, 6);
@@ -188,6 +138,54 @@ fn a_rebuild_is_beside_the_old_index_until_it_counts() {
 }
 
 #[test]
+fn an_answer_is_of_one_moment_whatever_a_writer_does() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("index");
+    let mut writer = filled(&dir, 1);
+    // Pictures that were acknowledged; one more may be there.
+    let acknowledged = AtomicUsize::new(1);
+    const LAST: usize = 150;
+    let read = || {
+        let mut answers = 0;
+        while acknowledged.load(Ordering::SeqCst) < LAST {
+            let before = acknowledged.load(Ordering::SeqCst);
+            let mut index = open(&dir).unwrap();
+            let flat = index.flat().unwrap();
+            let after = acknowledged.load(Ordering::SeqCst);
+            let pool = altclip_kernels::Pool::new(1);
+            let hits = Searcher::new(&flat, &pool).nearest(&vector(answers), 3, None, Scan::Auto);
+            assert!(
+                (before..=after + 1).contains(&flat.len()),
+                "{} of {before}..{after}",
+                flat.len()
+            );
+            let score = |row: usize| -> f32 {
+                let stored = altclip_search::to_numbers(&to_bytes(&vector(row)));
+                stored.iter().zip(vector(answers)).map(|(a, b)| a * b).sum()
+            };
+            let mut all: Vec<f32> = (0..flat.len()).map(score).collect();
+            all.sort_by(|a, b| b.total_cmp(a));
+            for (hit, expected) in hits.iter().zip(&all) {
+                assert!((hit.score - expected).abs() < 1e-3, "{hit:?}, not {expected}");
+            }
+            answers += 1;
+        }
+        answers
+    };
+    std::thread::scope(|scope| {
+        let readers = [scope.spawn(read), scope.spawn(read)];
+        for n in 1..LAST {
+            writer.commit(&[put(n)]).unwrap();
+            acknowledged.store(n + 1, Ordering::SeqCst);
+        }
+        for reader in readers {
+            assert!(reader.join().unwrap() > 2);
+        }
+    });
+}
+
+#[test]
 fn no_index_and_other_folders_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let code = |dir: &Path| open(dir).err().unwrap().report().code;
@@ -195,6 +193,59 @@ fn no_index_and_other_folders_are_refused() {
     assert_eq!(code(dir.path()), Code::E7011);
     std::fs::write(dir.path().join("CURRENT"), "../../etc\n").unwrap();
     assert_eq!(code(dir.path()), Code::E7003);
+}
+
+#[test]
+fn no_file_of_anybody_else_is_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let create = |dir: &Path| Index::create(Arc::new(RealFs), dir, settings("f"));
+    for place in ["holiday.jpg", "g1/holiday.jpg", "g1/more/holiday.jpg"] {
+        let dir = dir.path().join(place.replace('/', "-"));
+        let picture = dir.join(place);
+        std::fs::create_dir_all(picture.parent().unwrap()).unwrap();
+        std::fs::write(&picture, "mine").unwrap();
+        match create(&dir) {
+            Err(Error::NoIndex { found, .. }) => {
+                assert!(found.contains("holiday.jpg") || found.contains("more"), "{found}")
+            }
+            Err(error) => panic!("{place}: {error:?}"),
+            Ok(_) => panic!("an index among {place}"),
+        }
+        assert!(
+            Index::rebuild(Arc::new(RealFs), &dir, settings("f")).is_err() || place.contains('/')
+        );
+        assert_eq!(std::fs::read(&picture).unwrap(), b"mine");
+    }
+    // A folder that somebody puts beside the generations is not swept away with them.
+    let index = dir.path().join("index");
+    drop(filled(&index, 3));
+    std::fs::create_dir(index.join("g7")).unwrap();
+    std::fs::write(index.join("g7/holiday.jpg"), "mine").unwrap();
+    drop(Index::rebuild(Arc::new(RealFs), &index, settings("other")).unwrap().publish().unwrap());
+    assert_eq!(std::fs::read(index.join("g7/holiday.jpg")).unwrap(), b"mine");
+    assert!(!index.join("g1").exists());
+}
+
+#[test]
+fn a_rebuild_is_the_way_out_of_any_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("index");
+    let damages: [fn(&Path); 4] = [
+        |dir| std::fs::write(dir.join("CURRENT"), "what").unwrap(),
+        |dir| std::fs::remove_file(dir.join("CURRENT")).unwrap(),
+        |dir| std::fs::write(file(dir, "HEAD"), "what").unwrap(),
+        |dir| std::fs::write(file(dir, "store.db"), "what").unwrap(),
+    ];
+    for damage in damages {
+        let _ = std::fs::remove_dir_all(&dir);
+        drop(filled(&dir, 3));
+        damage(&dir);
+        assert!(open(&dir).is_err());
+        let mut index = Index::rebuild(Arc::new(RealFs), &dir, settings("f")).unwrap();
+        index.commit(&[put(1)]).unwrap();
+        drop(index.publish().unwrap());
+        assert_eq!(open(&dir).unwrap().head().images, 1);
+    }
 }
 
 #[test]
@@ -294,6 +345,15 @@ mod same_model {
             std::fs::write(&path, text.replacen(from, to, 1)).unwrap();
             near_misses.push(near);
         }
+        // Another order of merges: the same weights get other ids.
+        let near = folder(&dir.path().join("merges"));
+        let path = near.join("tokenizer.json");
+        let mut json: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        json["model"]["merges"].as_array_mut().unwrap().swap(0, 1);
+        std::fs::write(&path, json.to_string()).unwrap();
+        near_misses.push(near);
+        assert_eq!(near_misses.len(), 10);
         for near in &near_misses {
             match check(near) {
                 Err(error) => {

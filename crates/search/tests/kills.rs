@@ -29,6 +29,7 @@ fn settings() -> Settings {
         precision: "f32".into(),
         decode: String::new(),
         roots: vec![],
+        forgotten: vec![],
     }
 }
 

@@ -22,12 +22,17 @@ are known by size, time and contents: what was moved or copied is not computed a
     Add(IndexAdd),
     /// Looks through the folders of an index: new, changed, moved and deleted pictures
     Update(IndexUpdate),
-    /// Forgets pictures and folders; their files are not touched
+    /// Forgets pictures and folders, until they are added again; their files are not touched
     Remove(IndexRemove),
     /// What an index holds
     Status(IndexRead),
     /// Reads everything and compares it with its checksums
     Verify(IndexRead),
+    /// Makes a damaged index good: what is whole is kept, what is lost is named
+    #[command(
+        after_help = "Pictures that were lost and whose files are still there come back with: altclip index update."
+    )]
+    Repair(IndexRepair),
     /// An embedding dump that clip-retrieval, embedding-reader and autofaiss read
     Export(IndexExport),
     /// The pictures of an embedding dump
@@ -35,6 +40,11 @@ are known by size, time and contents: what was moved or copied is not computed a
     Import(IndexImport),
     /// Groups of pictures that are nearly the same
     Duplicates(IndexDuplicates),
+    /// Pictures that are near to every text: black frames, logos, screenshots
+    #[command(
+        after_help = "They come up for any query by their cosine; p_match and the order of a search leave that out."
+    )]
+    Hubs(IndexHubs),
 }
 
 /// Which index.
@@ -95,6 +105,15 @@ pub(crate) struct IndexRead {
 }
 
 #[derive(Args)]
+pub(crate) struct IndexRepair {
+    #[command(flatten)]
+    pub(crate) at: IndexPath,
+    /// Go on although pictures are lost; without it they are only named
+    #[arg(long)]
+    pub(crate) accept_loss: bool,
+}
+
+#[derive(Args)]
 pub(crate) struct IndexExport {
     #[command(flatten)]
     pub(crate) at: IndexPath,
@@ -120,6 +139,17 @@ pub(crate) struct IndexDuplicates {
     pub(crate) at: IndexPath,
     /// Least cosine of two pictures that are nearly the same
     #[arg(long, value_name = "COSINE", default_value_t = 0.97)]
+    pub(crate) threshold: f32,
+}
+
+#[derive(Args)]
+pub(crate) struct IndexHubs {
+    #[command(flatten)]
+    pub(crate) at: IndexPath,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    /// Least distance from the others, in standard deviations
+    #[arg(long, value_name = "Z", default_value_t = 3.0)]
     pub(crate) threshold: f32,
 }
 

@@ -2,8 +2,8 @@
 //! processes beside each other.
 //!
 //! A shard is complete once its file in `_SUCCESS` is there, which is written last and in one rename. What
-//! is complete is not computed again, so the same command goes on after whatever stopped it; two processes
-//! with the same shard write the same bytes.
+//! is complete is not computed again, so the same command goes on after whatever stopped it. A shard that
+//! another process works on is left to it.
 
 use super::{Tally, progress};
 use crate::args::Embed;
@@ -12,7 +12,7 @@ use crate::output::Out;
 use crate::{files, model};
 use altclip::{Model, npy};
 use altclip_data::{Fault, ShardPictures};
-use altclip_durable::{RealFs, Vfs, read, replace};
+use altclip_durable::{Lock, RealFs, Vfs, read, replace};
 use altclip_report::{Diagnose as _, Report};
 use altclip_search::{Error, Settings};
 use serde_json::{Value, json};
@@ -52,6 +52,20 @@ pub(crate) fn run(args: &Embed, reporter: Reporter) -> Result<(), Failure> {
             }
             None => {
                 let part = format!("{number:0digits$}");
+                let place = out_dir.join(SUCCESS).join(format!(".{part}.lock"));
+                let lock = match Lock::acquire(&place, &format!("process {}", std::process::id())) {
+                    Err(altclip_durable::Error::Locked { .. }) => {
+                        tell(&mut out, args.json, json!({ "shard": shown, "busy": true }))?;
+                        continue;
+                    }
+                    lock => lock?,
+                };
+                // Whoever had the lock before may have completed it.
+                if let Some(mut line) = complete(&done, &settings, bytes)? {
+                    line["skipped"] = true.into();
+                    tell(&mut out, args.json, line)?;
+                    continue;
+                }
                 let (rows, bad) = embed(&model, shard, out_dir, &part, args, &mut tally, reporter)?;
                 let line = json!({
                     "shard": shown,
@@ -61,16 +75,28 @@ pub(crate) fn run(args: &Embed, reporter: Reporter) -> Result<(), Failure> {
                     "fingerprint": settings.fingerprint,
                 });
                 replace(&RealFs, &done, |out| writeln!(out, "{line}"))?;
+                // Whoever waits for it finds the shard complete.
+                let _ = RealFs.remove_file(&place);
+                drop(lock);
                 line
             }
         };
-        match args.json {
-            true => out.json(&line)?,
-            false => out.line(format!("{shown}  {} rows, {} bad", line["rows"], line["bad"]))?,
-        }
-        out.flush()?;
+        tell(&mut out, args.json, line)?;
     }
     tally.verdict(args.max_bad)
+}
+
+/// A line about a shard.
+fn tell(out: &mut Out, json: bool, line: Value) -> Result<(), Failure> {
+    let shard = line["shard"].as_str().unwrap_or_default();
+    match (json, line["busy"] == true) {
+        (true, _) => out.json(&line)?,
+        (false, true) => out.line(format!("{shard}  another process works on it"))?,
+        (false, false) => {
+            out.line(format!("{shard}  {} rows, {} bad", line["rows"], line["bad"]))?;
+        }
+    }
+    out.flush()
 }
 
 /// What was written of a shard that is complete. One of another model is refused; one that was damaged, or

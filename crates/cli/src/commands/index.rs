@@ -2,8 +2,8 @@
 
 use super::{Tally, progress};
 use crate::args::{
-    Index as Args, IndexAdd, IndexDuplicates, IndexExport, IndexImport, IndexPath, IndexRead,
-    IndexRemove, IndexTask, IndexUpdate, MaxBad, RunArgs,
+    Index as Args, IndexAdd, IndexDuplicates, IndexExport, IndexHubs, IndexImport, IndexPath,
+    IndexRead, IndexRemove, IndexRepair, IndexTask, IndexUpdate, MaxBad, RunArgs,
 };
 use crate::failure::{Failure, Reporter};
 use crate::output::{Out, bad_row};
@@ -12,7 +12,7 @@ use altclip::image::DecodeOptions;
 use altclip::{LoadOptions, Model};
 use altclip_durable::RealFs;
 use altclip_report::{Code, Report, quote};
-use altclip_search::{Background, Change, Error, Index, Plan, Searcher, Settings, Told};
+use altclip_search::{Background, Error, Hit, Index, Lost, Plan, Repair, Searcher, Settings, Told};
 use serde_json::json;
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
@@ -25,9 +25,11 @@ pub(crate) fn run(args: &Args, reporter: Reporter) -> Result<(), Failure> {
         IndexTask::Remove(args) => remove(args, reporter),
         IndexTask::Status(args) => status(args),
         IndexTask::Verify(args) => verify(args),
+        IndexTask::Repair(args) => repair(args),
         IndexTask::Export(args) => export(args),
         IndexTask::Import(args) => import(args, reporter),
         IndexTask::Duplicates(args) => duplicates(args),
+        IndexTask::Hubs(args) => hubs(args, reporter),
     }
 }
 
@@ -117,8 +119,10 @@ fn add(args: &IndexAdd, reporter: Reporter) -> Result<(), Failure> {
     let dir = &args.at.index;
     let opened = match Index::open_to_write(vfs.clone(), dir) {
         Err(Error::NoIndex { .. }) if !dir.join("CURRENT").exists() => None,
-        // A rebuild is the way out of damage.
-        Err(Error::Damaged { .. } | Error::Lost { .. }) if args.rebuild => None,
+        // A rebuild is the way out of damage and of versions that this one does not read.
+        Err(Error::Damaged { .. } | Error::Lost { .. } | Error::NoIndex { .. }) if args.rebuild => {
+            None
+        }
         index => Some(index?),
     };
     let mut paths = Vec::new();
@@ -135,12 +139,22 @@ fn add(args: &IndexAdd, reporter: Reporter) -> Result<(), Failure> {
         roots
     };
     let mut index = match opened {
-        Some(index) if args.rebuild => {
+        opened if args.rebuild => {
+            let old = opened.map(|index| index.settings().roots.clone());
+            let roots = roots(&old.unwrap_or_else(|| altclip_search::roots(&*vfs, dir)));
+            if roots.is_empty() {
+                return Err(Failure::one(
+                    Report::new(Code::E1001, "usage", "which folders the index had cannot be read")
+                        .place(quote(&dir.to_string_lossy()))
+                        .help("name the folders: altclip index add DIR --rebuild"),
+                ));
+            }
             let wanted = Wanted::new(&args.run, None, reporter, &loaded)?;
-            let mut settings = wanted.settings()?;
-            settings.roots = roots(&index.settings().roots);
-            drop(index);
-            Index::rebuild(vfs, dir, settings)?
+            let settings = Settings { roots, ..wanted.settings()? };
+            match dir.exists() {
+                true => Index::rebuild(vfs, dir, settings)?,
+                false => Index::create(vfs, dir, settings)?,
+            }
         }
         Some(mut index) => {
             let wanted = Wanted::new(&args.run, Some(index.settings()), reporter, &loaded)?;
@@ -150,13 +164,10 @@ fn add(args: &IndexAdd, reporter: Reporter) -> Result<(), Failure> {
                 settings.check_decode(&given, dir)?;
             }
             settings.roots = roots(&settings.roots);
+            // What is named anew is looked at again.
+            settings.forgotten.retain(|path| !settings.roots.contains(path));
             index.set(settings)?;
             index
-        }
-        None if args.rebuild && dir.join("CURRENT").exists() => {
-            let wanted = Wanted::new(&args.run, None, reporter, &loaded)?;
-            let settings = Settings { roots: roots(&[]), ..wanted.settings()? };
-            Index::rebuild(vfs, dir, settings)?
         }
         None => {
             let wanted = Wanted::new(&args.run, None, reporter, &loaded)?;
@@ -282,7 +293,7 @@ impl Work<'_> {
 fn remove(args: &IndexRemove, reporter: Reporter) -> Result<(), Failure> {
     let mut index = Index::open_to_write(Arc::new(RealFs), &args.at.index)?;
     reporter.warn(&index.take_notices());
-    let mut gone = Vec::new();
+    let (mut gone, mut forgotten) = (Vec::new(), Vec::new());
     let mut settings = index.settings().clone();
     for path in &args.paths {
         let path = absolute(path)?;
@@ -296,12 +307,19 @@ fn remove(args: &IndexRemove, reporter: Reporter) -> Result<(), Failure> {
         if (gone.len(), settings.roots.len()) == before {
             return Err(Error::Unknown { path: path.to_string_lossy().into_owned() }.into());
         }
+        forgotten.extend(path.to_str().map(str::to_owned));
     }
+    // Or the next update would find them again.
+    settings.forgotten.extend(forgotten);
+    let is_below =
+        |path: &String| settings.roots.iter().any(|root| Path::new(path).starts_with(root));
+    let forgotten = settings.forgotten.iter().filter(|path| is_below(path)).cloned().collect();
+    settings.forgotten = forgotten;
+    settings.forgotten.sort_unstable();
+    settings.forgotten.dedup();
     gone.sort_unstable();
     gone.dedup();
-    let changes: Vec<Change> = gone.iter().cloned().map(Change::Remove).collect();
-    index.commit(&changes)?;
-    index.set(settings)?;
+    index.forget(&gone, settings)?;
     let mut out = Out::new();
     for path in &gone {
         if args.at.json {
@@ -326,6 +344,7 @@ fn status(args: &IndexRead) -> Result<(), Failure> {
             "precision": settings.precision,
             "width": settings.width,
             "folders": settings.roots,
+            "forgotten": settings.forgotten,
             "acknowledged": head.sequence,
         }))?;
     } else {
@@ -333,6 +352,7 @@ fn status(args: &IndexRead) -> Result<(), Failure> {
         out.line(format!("model {} ({})", settings.model, settings.precision))?;
         out.line(format!("fingerprint {}", settings.fingerprint))?;
         settings.roots.iter().try_for_each(|root| out.line(format!("folder {root}")))?;
+        settings.forgotten.iter().try_for_each(|path| out.line(format!("without {path}")))?;
     }
     out.flush()
 }
@@ -355,6 +375,47 @@ fn verify(args: &IndexRead) -> Result<(), Failure> {
     }
     out.flush()?;
     checked.map(|_| ())
+}
+
+fn repair(args: &IndexRepair) -> Result<(), Failure> {
+    let found = altclip_search::repair(Arc::new(RealFs), &args.at.index, args.accept_loss)?;
+    let mut out = Out::new();
+    let lost = found.lost.len() as u64 + found.gone;
+    for Lost { id, path } in &found.lost {
+        match (args.at.json, path) {
+            (true, path) => out.json(&json!({ "id": id, "path": path, "lost": true }))?,
+            (false, Some(path)) => out.line(format!("lost: row {id}, {}", quote(path)))?,
+            (false, None) => out.line(format!("lost: row {id}, its path cannot be read"))?,
+        }
+    }
+    let Repair { kept, gone, commits, was_damaged, is_repaired, .. } = found;
+    if args.at.json {
+        out.json(&json!({
+            "kept": kept, "lost": lost, "commits_lost": commits, "repaired": is_repaired,
+        }))?;
+    } else if !was_damaged {
+        out.line(format!("{kept} pictures, nothing is damaged"))?;
+    } else {
+        if gone > 0 {
+            out.line(format!("lost: {gone} pictures of which nothing is left"))?;
+        }
+        if commits > 0 {
+            out.line(format!("lost: the last {commits} acknowledged commits"))?;
+        }
+        let kept_now = if is_repaired { "kept" } else { "can be kept" };
+        out.line(format!("{kept} pictures {kept_now}, {lost} lost"))?;
+    }
+    out.flush()?;
+    if was_damaged && !is_repaired {
+        let what = "pictures that were acknowledged are lost; nothing was changed";
+        return Err(Failure::one(
+            Report::new(Code::E7001, "index", what)
+                .place(quote(&args.at.index.to_string_lossy()))
+                .got(format!("{kept} whole pictures, {lost} lost"))
+                .help("restore a backup, or keep what is whole with --accept-loss"),
+        ));
+    }
+    Ok(())
 }
 
 fn export(args: &IndexExport) -> Result<(), Failure> {
@@ -416,6 +477,29 @@ fn duplicates(args: &IndexDuplicates) -> Result<(), Failure> {
         } else {
             paths.iter().try_for_each(|path| out.line(path))?;
             out.line("")?;
+        }
+    }
+    out.flush()
+}
+
+fn hubs(args: &IndexHubs, reporter: Reporter) -> Result<(), Failure> {
+    let mut index = open(&args.at)?;
+    let loaded = OnceCell::new();
+    let wanted = Wanted::new(&args.run, Some(index.settings()), reporter, &loaded)?;
+    wanted.check(&index)?;
+    let flat = index.flat()?;
+    reporter.warn(&index.take_notices());
+    let background = Background::of_index(&index, &RealFs, || wanted.model())?;
+    let pool = altclip_kernels::Pool::new(LoadOptions::default().threads);
+    let mut out = Out::new();
+    for Hit { row, score } in
+        altclip_search::hubs(&Searcher::new(&flat, &pool), &background, args.threshold)
+    {
+        let picture = flat.id(row).map(|id| index.store().picture(id)).transpose()?.flatten();
+        let Some(picture) = picture else { continue };
+        match args.at.json {
+            true => out.json(&json!({ "path": picture.path, "deviations": score }))?,
+            false => out.line(format!("{score:.1}  {}", picture.path))?,
         }
     }
     out.flush()

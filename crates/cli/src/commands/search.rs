@@ -8,36 +8,11 @@ use crate::output::{Out, bar, pad};
 use altclip::LoadOptions;
 use altclip_durable::RealFs;
 use altclip_search::{
-    Answer, Ask, Background, Content, Filter, Judge, Match, Query, Scan, Searcher, Term, answer,
-    day,
+    Answer, Ask, Background, Content, Filter, Judge, Query, Scan, Searcher, Term, answer, day,
 };
-use serde::Serialize;
 use std::cell::OnceCell;
 
 const BAR_WIDTH: usize = 10;
-
-#[derive(Serialize)]
-struct Found<'a> {
-    query: &'a str,
-    no_match: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    uncalibrated: Option<&'a str>,
-    matches: Vec<Row<'a>>,
-}
-
-#[derive(Serialize)]
-struct Row<'a> {
-    path: &'a str,
-    score: f32,
-    p_match: Option<f32>,
-}
-
-impl<'a> Row<'a> {
-    fn new(found: &'a Match) -> Self {
-        let Match { picture, score, probability, .. } = found;
-        Self { path: &picture.path, score: *score, p_match: *probability }
-    }
-}
 
 pub(crate) fn run(args: &Search, reporter: Reporter) -> Result<(), Failure> {
     let text = args.query.as_deref().unwrap_or_default();
@@ -100,9 +75,7 @@ fn filter(args: &Search) -> Result<Filter, Failure> {
 fn print(args: &Search, text: &str, found: &Answer) -> Result<(), Failure> {
     let mut out = Out::new();
     if args.at.json {
-        let matches = found.matches.iter().map(Row::new).collect();
-        let uncalibrated = found.uncalibrated.map(|reason| reason.reason());
-        out.json(&Found { query: text, no_match: found.no_match, uncalibrated, matches })?;
+        out.json(&found.shown(text))?;
         return out.flush();
     }
     if found.no_match {

@@ -14,6 +14,7 @@ mod config;
 mod coverage;
 mod faults;
 mod image;
+mod index;
 mod mutation;
 mod packed;
 mod pickle;
@@ -31,7 +32,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Every row of the table.
 fn rows() -> Vec<Row> {
     // The slowest first.
-    let slow = [command_line::rows(), image::rows(), text::rows(), tokenizer::rows()];
+    let slow =
+        [index::rows(), command_line::rows(), image::rows(), text::rows(), tokenizer::rows()];
     let fast = [pickle::rows(), config::rows(), checkpoint::rows(), packed::rows()];
     slow.into_iter().chain(fast).flatten().collect()
 }

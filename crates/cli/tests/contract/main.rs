@@ -6,7 +6,9 @@
 
 mod eval;
 mod families;
+mod index;
 mod retrieval;
+mod shards;
 
 #[path = "../support/mod.rs"]
 mod support;
