@@ -104,6 +104,15 @@ bench-train *arguments:
     bench/peers/venv.sh
     build/peers-venv/bin/python bench/train/run.py --altclip target/release/altclip {{arguments}}
 
+# The page in a real browser: each view, both languages, keyboard, phone, dark (chromium and node; pictures in build/web)
+web:
+    cargo build --release --locked -p altclip-cli
+    cd tests/web && npm ci --silent && npm test --silent && node walk.mjs --altclip ../../target/release/altclip
+
+# The page with made-up answers, to work on it
+web-mock port="8080":
+    node tests/web/mock.mjs --port {{port}}
+
 # Size of the sources
 loc:
     @git ls-files 'crates/*.rs' 'recipes/*.rs' 'xtask/*.rs' | xargs wc -l | sort -rn | head -40
