@@ -113,6 +113,16 @@ web:
 web-mock port="8080":
     node tests/web/mock.mjs --port {{port}}
 
+# Published clients against the server: openai, huggingface_hub, and the requests of others
+serve-clients:
+    cargo build --release --locked -p altclip-cli
+    scripts/reference/serve_venv.sh
+    build/serve-venv/bin/python scripts/reference/serve_clients.py target/release/altclip
+
+# A server under 0.5 to 10 times its load (an idle machine): `just bench-serve --shape 2,10`
+bench-serve *arguments:
+    bench/serve/run.sh {{arguments}}
+
 # Size of the sources
 loc:
     @git ls-files 'crates/*.rs' 'recipes/*.rs' 'xtask/*.rs' | xargs wc -l | sort -rn | head -40

@@ -54,6 +54,21 @@ impl Embeddings {
         &self.numbers
     }
 
+    /// The mean of each `count` rows, one after the other: of the captions of each label. Means are not
+    /// normalised.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] where a sum is over the range.
+    pub fn means(&self, count: usize) -> Result<Self> {
+        let mean = |rows: &[f32]| {
+            let sum =
+                |column: usize| rows.chunks_exact(self.width).map(|row| row[column]).sum::<f32>();
+            (0..self.width).map(|column| sum(column) / count as f32).collect::<Vec<_>>()
+        };
+        let groups = self.numbers.chunks_exact((self.width * count).max(1));
+        Self::new(self.width, groups.flat_map(mean).collect())
+    }
+
     /// The cosine of every row with every row of `other`, `[N, M]` row-major. Both must be
     /// normalised.
     ///
@@ -91,7 +106,7 @@ pub struct Classified {
 
 impl Classified {
     /// Scales the cosines `[pictures, labels]` and takes the softmax of each row.
-    pub(crate) fn from_cosines(labels: usize, scale: f32, cosines: &[f32]) -> Self {
+    pub fn from_cosines(labels: usize, scale: f32, cosines: &[f32]) -> Self {
         let row = |cosines: &[f32]| {
             let logits: Vec<f32> = cosines.iter().map(|cosine| scale * cosine).collect();
             let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);

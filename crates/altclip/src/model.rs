@@ -43,6 +43,9 @@ pub struct LoadOptions {
     pub calibration: Vec<PathBuf>,
     /// The folder where packed weights of model folders are kept, for precisions other than f32.
     pub cache: Option<PathBuf>,
+    /// Weights are copied into memory of this process, so that whatever becomes of the files once the towers
+    /// were used harms nothing. Else what is read by row, and packed weights, stay where they lie.
+    pub own_memory: bool,
     /// Is told of progress and late warnings.
     pub observer: Observer,
 }
@@ -58,6 +61,7 @@ impl Default for LoadOptions {
             formats: Formats::new(),
             calibration: Vec::new(),
             cache: None,
+            own_memory: false,
             observer: Observer::default(),
         }
     }
@@ -121,7 +125,7 @@ impl Model {
             settings,
             tokenizer: Arc::new(tokenizer),
             path: path.to_owned(),
-            backend: CpuBackend::new(options.threads).with_precision(options.precision),
+            backend: backend(&options),
             options,
             warnings,
             text: Lazy::default(),
@@ -149,7 +153,7 @@ impl Model {
         let options = LoadOptions { precision, ..self.options.clone() };
         self.opened = Parts::of_folder(&self.path, &options)?.opened;
         self.repaired = OnceLock::new();
-        self.backend = CpuBackend::new(options.threads).with_precision(precision);
+        self.backend = backend(&options);
         self.options = options;
         self.reranker.clear();
         let (text, image) = (self.text.clear(), self.image.clear());
@@ -377,16 +381,10 @@ impl Model {
             labels.iter().map(|label| templates.captions(label.as_ref())).collect();
         let per_label = captions.first().map_or(1, Vec::len);
         let embeds = self.encode_text(&captions.concat())?;
-        if per_label == 1 {
-            return Ok(embeds);
+        match per_label {
+            1 => Ok(embeds),
+            _ => self.normalize(&embeds.means(per_label)?),
         }
-        let width = embeds.width();
-        let mean = |rows: &[f32]| {
-            let sum = |column: usize| rows.chunks_exact(width).map(|row| row[column]).sum::<f32>();
-            (0..width).map(|column| sum(column) / per_label as f32).collect::<Vec<_>>()
-        };
-        let means = embeds.as_slice().chunks_exact(width * per_label).flat_map(mean).collect();
-        self.normalize(&Embeddings::new(width, means)?)
     }
 
     /// Logits `exp(logit_scale) · cosine` and their softmax over the labels, for each picture.
@@ -476,6 +474,12 @@ impl Model {
     fn width(&self) -> usize {
         self.opened().config().projection_dim
     }
+}
+
+/// What executes a model that is loaded so.
+fn backend(options: &LoadOptions) -> CpuBackend {
+    let backend = CpuBackend::new(options.threads).with_precision(options.precision);
+    if options.own_memory { backend.with_own_tables() } else { backend }
 }
 
 /// What `info` says of a folder: everything that can be told without reading a weight.

@@ -61,6 +61,9 @@ impl Parts {
     pub(crate) fn of_file(path: &Path, options: &LoadOptions) -> Result<Self> {
         let mut checkpoint = Checkpoint::open_packed(path)?;
         checkpoint.set_threads(options.threads);
+        if options.own_memory {
+            checkpoint = checkpoint.into_memory()?;
+        }
         let tokenizer = tokenizer_of(path, &checkpoint)?;
         let ModelFiles { checkpoint, settings } = ModelFiles::of_packed(path, checkpoint)?;
         let opened = Opened::open(checkpoint, &settings.config, options.allow_extra_keys)?;

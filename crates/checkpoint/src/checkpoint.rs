@@ -206,6 +206,21 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// The same tensors over memory of this process instead of files: whatever becomes of the files, what
+    /// was read stays. It takes as much memory as they are long.
+    ///
+    /// # Errors
+    /// [`Error::Changed`], [`Error::Io`].
+    pub fn into_memory(mut self) -> Result<Self, Error> {
+        let held = |source: Source| match Arc::try_unwrap(source.map) {
+            Ok(map) => Ok(Source { map: Arc::new(map.into_memory()?), records: source.records }),
+            // A part of it was handed out already; that part is no copy.
+            Err(map) => Err(Error::Changed { file: map.path().to_path_buf() }),
+        };
+        self.sources = self.sources.into_iter().map(held).collect::<Result<_, _>>()?;
+        Ok(self)
+    }
+
     /// Maps a file, notes it, and gives its tensors.
     fn add_file(&mut self, path: &Path) -> Result<Vec<Entry>, Error> {
         let map = Mapped::open(path)?;

@@ -1,12 +1,15 @@
 //! One weight file, mapped read-only. The only unsafe code of this crate is here.
 
 use crate::error::Error;
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapMut};
 use std::borrow::Cow;
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+/// Bytes that are copied at a time.
+const COPY_BYTES: usize = 4 << 20;
 
 /// A mapped file that notices when it is replaced or cut under the reader's feet.
 pub(crate) struct Mapped {
@@ -14,6 +17,8 @@ pub(crate) struct Mapped {
     file: File,
     bytes: Mmap,
     modified: Option<SystemTime>,
+    /// The bytes are memory of this process and no longer those of the file.
+    copied: bool,
 }
 
 impl Mapped {
@@ -38,7 +43,25 @@ impl Mapped {
         // Model files are replaced by rename, which leaves this mapping whole.
         let bytes = unsafe { Mmap::map(&file) }.map_err(io)?;
         let modified = metadata.modified().ok();
-        Ok(Self { path: path.to_path_buf(), file, bytes, modified })
+        Ok(Self { path: path.to_path_buf(), file, bytes, modified, copied: false })
+    }
+
+    /// The same bytes in memory of this process: whatever becomes of the file, they stay.
+    pub(crate) fn into_memory(self) -> Result<Self, Error> {
+        if self.copied {
+            return Ok(self);
+        }
+        let io = |source| Error::Io { path: self.path.clone(), source };
+        self.unchanged()?;
+        let mut memory = MmapMut::map_anon(self.bytes.len()).map_err(io)?;
+        for start in (0..memory.len()).step_by(COPY_BYTES) {
+            let range = start..memory.len().min(start + COPY_BYTES);
+            let piece = self.piece(range.clone())?;
+            memory.get_mut(range).unwrap_or_default().copy_from_slice(&piece);
+        }
+        self.unchanged()?;
+        let bytes = memory.make_read_only().map_err(io)?;
+        Ok(Self { bytes, copied: true, ..self })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -51,6 +74,9 @@ impl Mapped {
 
     /// Refuses a file that was cut, grown or written since it was opened.
     pub(crate) fn unchanged(&self) -> Result<(), Error> {
+        if self.copied {
+            return Ok(());
+        }
         let changed = || Error::Changed { file: self.path.clone() };
         let now = self.file.metadata().map_err(|_| changed())?;
         let same = now.len() == self.bytes.len() as u64 && now.modified().ok() == self.modified;
@@ -64,16 +90,15 @@ impl Mapped {
     /// it resident.
     pub(crate) fn piece(&self, range: Range<usize>) -> Result<Cow<'_, [u8]>, Error> {
         #[cfg(unix)]
-        {
+        if !self.copied {
             let mut piece = vec![0; range.len()];
             std::os::unix::fs::FileExt::read_exact_at(&self.file, &mut piece, range.start as u64)
                 .map_err(|source| match source.kind() {
                 std::io::ErrorKind::UnexpectedEof => Error::Changed { file: self.path.clone() },
                 _ => Error::Io { path: self.path.clone(), source },
             })?;
-            Ok(Cow::Owned(piece))
+            return Ok(Cow::Owned(piece));
         }
-        #[cfg(not(unix))]
         Ok(Cow::Borrowed(self.bytes.get(range).unwrap_or_default()))
     }
 
@@ -92,9 +117,10 @@ impl Mapped {
 
     /// Gives the resident pages of a byte range back; they are read from the file when next used.
     pub(crate) fn release(&self, range: Range<usize>) {
+        // Memory has no file to be read from again.
         #[cfg(unix)]
-        if range.start < range.end && range.end <= self.bytes.len() {
-            // SAFETY: the mapping is read-only and backed by a file, so a dropped page is read
+        if !self.copied && range.start < range.end && range.end <= self.bytes.len() {
+            // SAFETY: the mapping is read-only and, not being copied, backed by a file, so a dropped page is read
             // again on the next touch with the same contents; the range was checked above.
             // A refusal costs memory only, so it is ignored.
             let _ = unsafe {

@@ -4,6 +4,7 @@ pub(crate) mod config_file;
 mod eval;
 mod number;
 mod search;
+mod serve;
 pub(crate) mod train;
 
 pub(crate) use eval::{
@@ -14,6 +15,7 @@ pub(crate) use search::{
     Index, IndexAdd, IndexDuplicates, IndexExport, IndexHubs, IndexImport, IndexPath, IndexRead,
     IndexRemove, IndexRepair, IndexTask, IndexUpdate, Search,
 };
+pub(crate) use serve::Serve;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -67,6 +69,9 @@ pub(crate) enum Command {
     /// Finds pictures with words, in any language of the model, or says that nothing matches
     #[command(after_help = SEARCH_EXAMPLES)]
     Search(Box<Search>),
+    /// A server that existing clients speak to, and a page to search with
+    #[command(visible_alias = "back", after_help = SERVE_EXAMPLES)]
+    Serve(Box<Serve>),
     /// Texts to token ids
     #[command(after_help = "Example:
   altclip tokenize --model AltCLIP --json -- 一只猫 'a dog'")]
@@ -142,6 +147,14 @@ const SEARCH_EXAMPLES: &str = "Examples:
 + and - stand alone between words and add or take away; 2*red is a weight; AND, OR, NOT and parentheses
 join probabilities. p_match is the probability that a picture is a true match, where that is known.";
 
+const SERVE_EXAMPLES: &str = "Examples:
+  altclip serve --model BAAI/AltCLIP --index pictures.index
+  ALTCLIP_API_KEY=$(openssl rand -hex 32) altclip serve --model BAAI/AltCLIP --host 0.0.0.0
+  curl localhost:8000/v1/embeddings -H 'content-type: application/json' -d '{\"input\": [\"一只猫\"]}'
+
+One line on stdout says where it listens; the log is JSON Lines on stderr. SIGTERM ends it once it has answered
+what it accepted, a second one at once. /docs describes the routes.";
+
 const CLASSIFY_EXAMPLES: &str = "Examples:
   altclip classify --model BAAI/AltCLIP --label 一只猫 --label 'a dog' cat.jpg
   altclip classify --model BAAI/AltCLIP --label 猫 --label 狗 --template '一张{}的照片' photos/ --json";
@@ -176,6 +189,9 @@ pub(crate) struct RunArgs {
     pub(crate) max_length: u16,
     #[command(flatten)]
     pub(crate) pictures: PictureArgs,
+    /// Weights are copied, so that files that change harm nothing
+    #[arg(skip)]
+    pub(crate) own_memory: bool,
 }
 
 #[derive(Args, Clone, Default)]

@@ -102,6 +102,11 @@ impl Reporter {
         Self { quiet, ..self }
     }
 
+    /// Whether nothing but errors is to be said.
+    pub(crate) fn is_quiet(self) -> bool {
+        self.quiet
+    }
+
     /// Whether progress may be shown.
     pub(crate) fn shows_progress(self) -> bool {
         use std::io::IsTerminal as _;

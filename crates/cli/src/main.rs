@@ -54,6 +54,7 @@ fn run(cli: &Cli, given: &clap::ArgMatches, reporter: Reporter) -> Result<(), Fa
         Command::Convert(args) => commands::convert::run(args, reporter),
         Command::Index(args) => commands::index::run(args, reporter),
         Command::Search(args) => commands::search::run(args, reporter),
+        Command::Serve(args) => commands::serve::run(args, reporter),
         Command::Completions { shell } => commands::completions(*shell),
     }
 }

@@ -101,6 +101,7 @@ pub(crate) fn load(args: &RunArgs, reporter: Reporter) -> Result<Model, Failure>
     if !args.no_cache {
         options.cache = cache_folder(|name| std::env::var_os(name));
     }
+    options.own_memory = args.own_memory;
     options.observer = observer(reporter);
     let model = Model::load(&folder(&args.model)?, &options)?;
     reporter.warn(model.warnings());

@@ -24,9 +24,10 @@ const LAYERS: &[(&str, u32)] = &[
     ("altclip-eval", 5),
     ("altclip-train", 5),
     ("altclip-search", 5),
-    ("altclip-cli", 6),
+    ("altclip-server", 6),
     ("altclip-recipe-emoji", 6),
-    ("xtask", 7),
+    ("altclip-cli", 7),
+    ("xtask", 8),
 ];
 
 /// Where `unsafe` may stand.

@@ -31,6 +31,7 @@ mod shown;
 mod sketch;
 mod sqlite;
 mod store;
+mod thumbnail;
 mod update;
 
 pub use answer::{Answer, Ask, Match, answer};
@@ -53,4 +54,5 @@ pub use settings::{Settings, decode_as};
 pub use shown::{Shown, ShownMatch};
 pub use sqlite::SqliteStore;
 pub use store::{Change, Entry, State, Store};
+pub use thumbnail::thumbnail;
 pub use update::{Candidate, Plan, Told, apply};

@@ -316,3 +316,23 @@ fn freezing_changes_the_precision_in_memory() {
     let f32 = altclip::convert(golden.dir.path(), &options(Precision::F32, None), &out);
     assert!(matches!(f32, Err(altclip::Error::Precision { .. })));
 }
+
+#[test]
+fn weights_in_own_memory_outlive_their_files() {
+    let golden = Golden::new("alt_l");
+    let packed = golden.dir.path().join("model.altclip");
+    altclip::convert(golden.dir.path(), &options(Precision::Bf16, None), &packed).unwrap();
+    // The folder last: the packed file is made from it.
+    for (path, weights) in [
+        (packed.as_path(), packed.clone()),
+        (golden.dir.path(), golden.dir.path().join("model.safetensors")),
+    ] {
+        let mut options = options(Precision::F32, None);
+        options.own_memory = true;
+        let model = golden.load_from(path, options);
+        let before = answers(&model, &golden);
+        // Cut to nothing: a page of a mapping of it could not even be read.
+        File::options().write(true).open(&weights).unwrap().set_len(0).unwrap();
+        assert_eq!(answers(&model, &golden), before, "{}", weights.display());
+    }
+}

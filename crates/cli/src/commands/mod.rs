@@ -17,6 +17,7 @@ pub(crate) mod index;
 pub(crate) mod info;
 pub(crate) mod preprocess;
 pub(crate) mod search;
+pub(crate) mod serve;
 pub(crate) mod similarity;
 pub(crate) mod tokenize;
 pub(crate) mod train;

@@ -8,6 +8,7 @@ mod eval;
 mod families;
 mod index;
 mod retrieval;
+mod serve;
 mod shards;
 
 #[path = "../support/mod.rs"]

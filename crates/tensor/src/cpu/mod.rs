@@ -27,6 +27,8 @@ pub struct CpuBackend {
     pool: Pool,
     buffers: Arc<Buffers>,
     precision: Precision,
+    /// Tables are copied whatever their size.
+    own_tables: bool,
 }
 
 impl CpuBackend {
@@ -42,7 +44,16 @@ impl CpuBackend {
             pool: Pool::new(threads.max(1)),
             buffers: Arc::default(),
             precision: Precision::F32,
+            own_tables: false,
         }
+    }
+
+    /// The same backend, which copies every table when it prepares it, where it would else read large ones
+    /// row by row from their files.
+    #[must_use]
+    pub fn with_own_tables(mut self) -> Self {
+        self.own_tables = true;
+        self
     }
 
     /// The same backend, which prepares matrices in this precision and keeps compact results in
@@ -107,8 +118,9 @@ impl CpuBackend {
     }
 
     fn preparation(&self) -> Preparation<'_> {
-        let Self { kernels, pool, buffers, precision } = self;
-        Preparation { kernels, pool, buffers, precision: *precision }
+        let Self { kernels, pool, buffers, precision, own_tables } = self;
+        let (precision, own_tables) = (*precision, *own_tables);
+        Preparation { kernels, pool, buffers, precision, own_tables }
     }
 
     fn numbers<'t>(

@@ -93,6 +93,7 @@ pub(super) struct Preparation<'a> {
     pub(super) pool: &'a Pool,
     pub(super) buffers: &'a Arc<Buffers>,
     pub(super) precision: Precision,
+    pub(super) own_tables: bool,
 }
 
 impl Preparation<'_> {
@@ -101,7 +102,7 @@ impl Preparation<'_> {
         let storage: Arc<dyn Storage> = match kind {
             WeightKind::Matrix | WeightKind::Edge => Arc::new(self.matrix(kind, &*source)?),
             WeightKind::Vector => Arc::new(Vector(read_all(&*source)?)),
-            WeightKind::Table if rows * cols <= MAX_COPIED_TABLE => {
+            WeightKind::Table if self.own_tables || rows * cols <= MAX_COPIED_TABLE => {
                 Arc::new(Table::Copied { numbers: read_all(&*source)?, cols })
             }
             WeightKind::Table => Arc::new(Table::Source(source)),

@@ -1,0 +1,91 @@
+//! What all requests share.
+
+use crate::allowance::Allowance;
+use crate::catalog::Catalog;
+use crate::engine::Engine;
+use crate::fault::Fault;
+use crate::health::{Health, Verdict};
+use crate::keys::Keys;
+use crate::limits::Limits;
+use crate::log::Log;
+use crate::metrics::Metrics;
+use crate::queue::Queue;
+use crate::threads::Threads;
+use altclip_report::{Code, Report, quote};
+use axum::http::{HeaderMap, StatusCode, header};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::time::{Duration, Instant};
+
+/// How long a forward may take that only tells whether the engine answers.
+const CANARY: Duration = Duration::from_millis(1500);
+
+pub(crate) struct App {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) queue: Arc<Queue>,
+    /// Tokenize and decode.
+    pub(crate) preparers: Threads,
+    /// Look into the index and at pictures.
+    pub(crate) readers: Threads,
+    pub(crate) health: Arc<Health>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) keys: Keys,
+    pub(crate) limits: Limits,
+    /// Bytes of bodies and answers.
+    pub(crate) in_flight: Allowance,
+    /// Bytes of pictures that are being decoded.
+    pub(crate) decoding: Allowance,
+    pub(crate) catalog: Option<Arc<Catalog>>,
+    pub(crate) log: Log,
+    pub(crate) numbers: AtomicU64,
+    pub(crate) requests: Arc<AtomicUsize>,
+    pub(crate) connections: Arc<AtomicUsize>,
+    pub(crate) memory_bound: u64,
+    /// Threads that tokenize and decode.
+    pub(crate) threads: usize,
+    /// Names under which this machine may be asked; empty: any.
+    pub(crate) hosts: Vec<String>,
+}
+
+impl App {
+    /// A page of another site must not reach a server on this machine under a name of its own (DNS
+    /// rebinding). A server that asks for a key needs no such guard.
+    pub(crate) fn check_host(&self, headers: &HeaderMap) -> Result<(), Fault> {
+        if self.hosts.is_empty() || self.keys.are_asked_for() {
+            return Ok(());
+        }
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => host,
+        };
+        if host.is_empty() || self.hosts.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+            return Ok(());
+        }
+        let report = Report::new(Code::E8006, "server", "the request is for another host")
+            .got(quote(host))
+            .expected(self.hosts.join(", "))
+            .help("set a key to serve under other names");
+        Err(Fault::new(StatusCode::FORBIDDEN, report))
+    }
+
+    /// Whether the engine answers: it did a moment ago, or it does now.
+    pub(crate) async fn ready(&self) -> Result<(), Fault> {
+        match self.health.verdict(&self.queue) {
+            Verdict::Ready => return Ok(()),
+            Verdict::NotReady(report) => return Err(Fault::not_ready(report)),
+            Verdict::Unknown => {}
+        }
+        let time = self.queue.slowest_batch().map_or(CANARY, |time| CANARY.max(time * 4));
+        let answered = crate::embed::canary(self, Instant::now() + time);
+        match tokio::time::timeout(time, answered).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(fault)) => Err(Fault::not_ready(fault.report)),
+            Err(_) => {
+                let report = Report::new(Code::E8202, "server", "the engine does not answer")
+                    .help("ask another replica, or again in a moment");
+                Err(Fault::not_ready(report))
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! `/index`: what it holds, how it follows its folders, what is in it twice.
+
+use super::json;
+use super::search::{catalog, read};
+use crate::app::App;
+use crate::call::Call;
+use crate::catalog::Progress;
+use crate::dialect::{public_place, sentence};
+use crate::fault::Fault;
+use altclip_report::{Report, quote};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Least cosine of pictures that are nearly the same.
+const THRESHOLD: f32 = 0.97;
+
+pub(super) async fn status(app: Arc<App>, call: Call) -> Result<Response, Fault> {
+    let catalog = catalog(&app)?;
+    let path = catalog.dir().to_string_lossy().into_owned();
+    let status = read(&app, &call, move || catalog.status()).await??;
+    Ok(json(&json!({
+        "images": status.images,
+        "model": status.settings.model,
+        "fingerprint": status.settings.fingerprint,
+        "folders": status.settings.roots,
+        "path": path,
+        "updating": status.updating.map(|progress| shown(&progress)),
+        "last_error": status.last_error.as_ref().map(problem),
+    })))
+}
+
+fn shown(progress: &Progress) -> Value {
+    let Progress { done, total, added, failed, begun } = progress;
+    let seconds = begun.elapsed().as_secs_f64();
+    json!({ "done": done, "total": total, "added": added, "failed": failed, "seconds": seconds })
+}
+
+fn problem(report: &Report) -> Value {
+    json!({
+        "code": report.code.as_str(),
+        "title": report.code.meaning(),
+        "detail": sentence(report),
+        "where": public_place(report),
+        "help": report.help,
+    })
+}
+
+pub(super) async fn update(app: Arc<App>, _: Call) -> Result<Response, Fault> {
+    catalog(&app)?.begin_update()?;
+    let mut response = json(&json!({ "accepted": true, "status": "/index" }));
+    *response.status_mut() = StatusCode::ACCEPTED;
+    Ok(response)
+}
+
+pub(super) async fn duplicates(app: Arc<App>, call: Call) -> Result<Response, Fault> {
+    let catalog = catalog(&app)?;
+    let threshold = match call.parameter("threshold") {
+        None | Some("") => THRESHOLD,
+        Some(text) => match text.parse::<f32>() {
+            Ok(threshold) if (-1.0..=1.0).contains(&threshold) => threshold,
+            _ => return Err(Fault::field("threshold", quote(text), "a cosine from -1 to 1")),
+        },
+    };
+    let groups = read(&app, &call, move || catalog.duplicates(threshold)).await??;
+    let groups: Vec<Vec<Value>> = groups
+        .into_iter()
+        .map(|group| group.iter().map(|(id, path)| json!({ "id": id, "path": path })).collect())
+        .collect();
+    Ok(json(&json!({ "groups": groups })))
+}

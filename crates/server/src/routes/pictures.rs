@@ -1,0 +1,73 @@
+//! `/thumbnail/{id}` and `/picture/{id}`: pictures of the index, by the numbers that it gave them.
+
+use super::respond;
+use super::search::{catalog, read};
+use crate::app::App;
+use crate::call::Call;
+use crate::fault::Fault;
+use crate::model::served;
+use altclip::image::{DecodeOptions, Format, read_file};
+use altclip_report::{Diagnose as _, quote};
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Pixels of the longer side of a thumbnail.
+const SIDE: u32 = 256;
+const SIDES: std::ops::RangeInclusive<u32> = 16..=1024;
+/// A picture is only ever shown.
+const SANDBOX: &str = "default-src 'none'; sandbox";
+
+pub(super) async fn thumbnail(app: Arc<App>, call: Call) -> Result<Response, Fault> {
+    let (catalog, id) = (catalog(&app)?, call.number()?);
+    let side = match call.parameter("size") {
+        None | Some("") => SIDE,
+        Some(text) => match text.parse() {
+            Ok(side) if SIDES.contains(&side) => side,
+            _ => return Err(Fault::field("size", quote(text), "pixels from 16 to 1024")),
+        },
+    };
+    let decoding = app.decoding.clone();
+    let make = move || -> Result<Vec<u8>, Fault> {
+        let file = file(&catalog.picture(id)?.path)?;
+        let _held = decoding.wait(crate::embed::decoder_bytes(&file));
+        let decode = DecodeOptions { apply_exif_orientation: true, ..DecodeOptions::default() };
+        altclip_search::thumbnail(&file, side, &decode).map_err(|error| error.report().into())
+    };
+    let png = read(&app, &call, make).await??;
+    Ok(shown("image/png", png))
+}
+
+pub(super) async fn picture(app: Arc<App>, call: Call) -> Result<Response, Fault> {
+    let (catalog, id) = (catalog(&app)?, call.number()?);
+    let load = move || -> Result<(Format, Vec<u8>), Fault> {
+        let file = file(&catalog.picture(id)?.path)?;
+        Ok((served(&file)?, file))
+    };
+    let (format, file) = read(&app, &call, load).await??;
+    call.grow(file.len())?;
+    let media = match format {
+        Format::Jpeg => "image/jpeg",
+        Format::Png => "image/png",
+        Format::WebP => "image/webp",
+        Format::Gif => "image/gif",
+        Format::Bmp => "image/bmp",
+        _ => "application/octet-stream",
+    };
+    Ok(shown(media, file))
+}
+
+/// A file that the index names.
+fn file(path: &str) -> Result<Vec<u8>, Fault> {
+    let decode = DecodeOptions::default();
+    read_file(Path::new(path), &decode).map_err(|error| error.report().into())
+}
+
+fn shown(media: &'static str, bytes: Vec<u8>) -> Response {
+    let mut response = respond(media, bytes);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(SANDBOX));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=3600"));
+    response
+}

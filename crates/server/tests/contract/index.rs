@@ -1,0 +1,219 @@
+//! What an index adds: search as the command has it, following its folders, clip-retrieval's protocol.
+
+use crate::client::{Running, nano, picture, picture_bytes};
+use altclip_durable::RealFs;
+use altclip_search::{Index, Plan, Settings};
+use altclip_server::Setup;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+struct Indexed {
+    _dir: tempfile::TempDir,
+    pictures: PathBuf,
+    index: PathBuf,
+}
+
+/// An index of the miniature's pictures.
+fn indexed() -> Indexed {
+    let dir = tempfile::tempdir().unwrap();
+    let (pictures, index) = (dir.path().join("pictures"), dir.path().join("index"));
+    std::fs::create_dir(&pictures).unwrap();
+    for (name, bytes) in altclip_nano::PICTURES {
+        std::fs::write(pictures.join(name), bytes).unwrap();
+    }
+    let folder = altclip_nano::folder(&std::env::temp_dir().join("altclip-server-tests")).unwrap();
+    let model = nano().model().unwrap();
+    let settings = Settings::of(&folder, "nano", &model, "f32").unwrap();
+    let settings = Settings { roots: vec![pictures.to_str().unwrap().into()], ..settings };
+    let mut made = Index::create(Arc::new(RealFs), &index, settings).unwrap();
+    let plan = Plan::new(&made, &[pictures.clone()]).unwrap();
+    let decode = altclip::image::DecodeOptions::default();
+    let model = || Ok::<_, altclip_search::Error>(&*model);
+    altclip_search::apply(&mut made, plan, &[], &decode, model, &mut |_, _| Ok(())).unwrap();
+    Indexed { _dir: dir, pictures, index }
+}
+
+fn running(index: &Path) -> Running {
+    let mut setup = Setup::new(nano());
+    setup.index = Some(index.to_owned());
+    Running::start(setup)
+}
+
+fn names(answer: &Value) -> Vec<String> {
+    let list = answer.as_array().unwrap_or_else(|| answer["matches"].as_array().unwrap());
+    let name = |item: &Value| {
+        let path = item["path"].as_str().or(item["image_path"].as_str()).unwrap();
+        Path::new(path).file_stem().unwrap().to_str().unwrap().to_owned()
+    };
+    list.iter().map(name).collect()
+}
+
+#[test]
+fn search_finds_what_the_command_finds() {
+    let indexed = indexed();
+    let server = running(&indexed.index);
+    for (query, expected) in
+        [("red apple", "red apple"), ("狗脸", "dog face"), ("ракета", "rocket")]
+    {
+        let answer = server.post("/search", &json!({ "query": query, "top_k": 3 }));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let answer = answer.json();
+        assert_eq!(names(&answer)[0], expected);
+        assert_eq!(
+            (&answer["query"], answer["matches"].as_array().unwrap().len()),
+            (&json!(query), 3)
+        );
+        // Few pictures: nothing is known of their probability, and it is said why.
+        assert!(answer["matches"][0]["p_match"].is_null() && answer["uncalibrated"].is_string());
+        assert_eq!(answer["no_match"], false);
+    }
+    let by_picture =
+        server.post("/search", &json!({ "image": picture("banana"), "top_k": 1 })).json();
+    assert_eq!(names(&by_picture), ["banana"]);
+    assert!(by_picture["matches"][0]["score"].as_f64().unwrap() > 0.999);
+    let sums = server
+        .post("/search", &json!({ "query": "red apple + key - \"banana\"", "top_k": 24 }))
+        .json();
+    assert_eq!(names(&sums).last().unwrap(), "banana");
+    let filtered =
+        server.post("/search", &json!({ "query": "red apple", "filter": "s*.png" })).json();
+    assert!(names(&filtered).iter().all(|name| name.starts_with('s')));
+    let filter = json!({ "query": "red apple", "filter": { "path": ["k*"], "min_side": 1 } });
+    assert_eq!(names(&server.post("/search", &filter).json()), ["key"]);
+    for (body, status, code) in [
+        (json!({}), 422, "E8004"),
+        (json!({ "query": "a AND" }), 422, "E7006"),
+        (json!({ "query": "a", "top_k": 0 }), 422, "E8004"),
+        (json!({ "query": "a", "top_k": 1_000_000 }), 422, "E8004"),
+        (json!({ "query": "a", "filter": { "since": "yesterday" } }), 422, "E7006"),
+        (json!({ "image": "PGh0bWw+" }), 422, "E4001"),
+    ] {
+        let answer = server.post("/search", &body);
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (status, Some(code)), "{body}");
+    }
+    let none = Running::start(Setup::new(nano()));
+    assert_eq!(none.post("/search", &json!({ "query": "a" })).status, 404);
+}
+
+#[test]
+fn the_index_follows_its_folders() {
+    let indexed = indexed();
+    let server = running(&indexed.index);
+    let count = altclip_nano::PICTURES.len();
+    let status = server.get("/index").json();
+    assert_eq!((&status["images"], &status["updating"]), (&json!(count), &Value::Null));
+    std::fs::rename(indexed.pictures.join("key.png"), indexed.pictures.join("clef.png")).unwrap();
+    std::fs::remove_file(indexed.pictures.join("sun.png")).unwrap();
+    std::fs::write(indexed.pictures.join("broken.png"), b"no picture").unwrap();
+    let begun = server.post("/index/update", &json!({}));
+    assert_eq!(begun.status, 202, "{}", begun.text());
+    let since = Instant::now();
+    while !server.get("/index").json()["updating"].is_null() {
+        assert!(since.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let status = server.get("/index").json();
+    assert_eq!((&status["images"], &status["last_error"]), (&json!(count - 1), &Value::Null));
+    let found = server.post("/search", &json!({ "query": "key", "top_k": 1 })).json();
+    assert_eq!(names(&found), ["clef"]);
+    // Somebody else changes it: the next search sees it.
+    std::fs::remove_file(indexed.pictures.join("rose.png")).unwrap();
+    let mut other = Index::open_to_write(Arc::new(RealFs), &indexed.index).unwrap();
+    let plan = Plan::new(&other, &[indexed.pictures.clone()]).unwrap();
+    let model = nano().model().unwrap();
+    let decode = altclip::image::DecodeOptions::default();
+    let model = || Ok::<_, altclip_search::Error>(&*model);
+    altclip_search::apply(&mut other, plan, &[], &decode, model, &mut |_, _| Ok(())).unwrap();
+    assert_eq!(server.get("/index").json()["images"], count - 2);
+    let found = server.post("/search", &json!({ "query": "rose", "top_k": 100 })).json();
+    assert!(!names(&found).contains(&"rose".to_owned()));
+}
+
+#[test]
+fn pictures_are_served_by_number_alone() {
+    let indexed = indexed();
+    let server = running(&indexed.index);
+    let found = server.post("/search", &json!({ "query": "red apple", "top_k": 1 })).json();
+    let id = &found["matches"][0]["id"];
+    let whole = server.get(&format!("/picture/{id}"));
+    assert_eq!((whole.status, whole.header("content-type")), (200, Some("image/png")));
+    assert_eq!(whole.body, picture_bytes("red apple"));
+    assert!(whole.header("content-security-policy").unwrap().contains("sandbox"));
+    assert_eq!(whole.header("x-content-type-options"), Some("nosniff"));
+    let small = server.get(&format!("/thumbnail/{id}?size=32"));
+    assert_eq!(small.header("content-type"), Some("image/png"));
+    assert_eq!(altclip_search::metadata::dimensions(&small.body), Some((32, 32)));
+    for (path, status) in [
+        ("/picture/999", 404),
+        ("/picture/-1", 404),
+        ("/picture/..%2f..%2fetc%2fpasswd", 404),
+        ("/picture/../../etc/passwd", 404),
+        ("/picture//etc/passwd", 404),
+        ("/picture/x", 404),
+        ("/thumbnail/1?size=100000", 422),
+    ] {
+        assert_eq!(server.get(path).status, status, "{path}");
+    }
+    // A file that became something else is not handed out.
+    std::fs::write(indexed.pictures.join("red apple.png"), b"root:x:0:0").unwrap();
+    let changed = server.get(&format!("/picture/{id}"));
+    assert_eq!(changed.status, 422);
+    assert!(
+        !changed.text().contains("root") && !changed.text().contains("pictures"),
+        "{}",
+        changed.text()
+    );
+}
+
+#[test]
+fn clip_retrievals_protocol() {
+    let indexed = indexed();
+    std::fs::copy(indexed.pictures.join("key.png"), indexed.pictures.join("copy.png")).unwrap();
+    let server = running(&indexed.index);
+    // As clip_retrieval.clip_client.ClipClient sends it.
+    let body = |field: &str, value: Value| {
+        let mut body = json!({
+            "text": null, "image": null, "image_url": null, "embedding_input": null,
+            "deduplicate": true, "use_safety_model": true, "use_violence_detector": true,
+            "indice_name": "laion5B-L-14", "use_mclip": false, "aesthetic_score": 9,
+            "aesthetic_weight": 0.5, "modality": "image", "num_images": 3,
+        });
+        body[field] = value;
+        body
+    };
+    let found = server.post("/knn-service", &body("text", json!("红苹果")));
+    assert_eq!(found.status, 200, "{}", found.text());
+    let found = found.json();
+    assert!(
+        found[0]["similarity"].is_number()
+            && found[0]["id"].is_number()
+            && found[0]["url"].is_string()
+    );
+    let by_picture = server.post("/knn-service", &body("image", json!(picture("key")))).json();
+    assert_eq!(names(&by_picture)[0], "key");
+    let row = nano().model().unwrap().encode_text(&["red apple"]).unwrap();
+    let twice: Vec<f32> = row.row(0).iter().map(|x| 2.0 * x).collect();
+    let by_vector = server.post("/knn-service", &body("embedding_input", json!(twice))).json();
+    assert_eq!(names(&by_vector)[0], "red apple");
+    let short = server.post("/knn-service", &body("embedding_input", json!([1.0, 2.0])));
+    assert_eq!(short.status, 422);
+    let fetched = server.post("/knn-service", &body("image_url", json!("http://localhost/x.png")));
+    assert_eq!((fetched.status, fetched.json()["code"].as_str()), (422, Some("E8301")));
+    assert_eq!(server.get("/indices-list").json(), json!(["index"]));
+    let ids = json!({ "ids": [by_vector[0]["id"]], "indice_name": "laion5B-L-14" });
+    let metadata = server.post("/metadata", &ids).json();
+    assert!(metadata[0]["metadata"]["image_path"].as_str().unwrap().ends_with("red apple.png"));
+}
+
+#[test]
+fn near_duplicates() {
+    let indexed = indexed();
+    let server = running(&indexed.index);
+    assert_eq!(server.get("/index/duplicates?threshold=0.9999").json(), json!({ "groups": [] }));
+    let all = server.get("/index/duplicates?threshold=-1").json();
+    assert_eq!(all["groups"][0].as_array().unwrap().len(), altclip_nano::PICTURES.len());
+    assert!(all["groups"][0][0]["id"].is_number() && all["groups"][0][0]["path"].is_string());
+    assert_eq!(server.get("/index/duplicates?threshold=2").status, 422);
+}

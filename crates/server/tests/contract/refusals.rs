@@ -1,0 +1,394 @@
+//! The rows of the contract for servers, texts and pictures: status, code and form of each refusal.
+
+use crate::client::{Running, connect, nano, picture, raw, request};
+use altclip_report::Diagnose as _;
+use altclip_server::{Error, KeySource, Limits, Server, Setup, StubEngine};
+use base64::Engine as _;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+struct Row {
+    name: &'static str,
+    path: &'static str,
+    body: Vec<u8>,
+    status: u16,
+    code: &'static str,
+    says: &'static str,
+}
+
+fn row(
+    name: &'static str,
+    path: &'static str,
+    body: impl Into<Vec<u8>>,
+    status: u16,
+    code: &'static str,
+    says: &'static str,
+) -> Row {
+    Row { name, path, body: body.into(), status, code, says }
+}
+
+fn image(bytes: &[u8]) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(bytes);
+    json!({ "modality": "image", "input": text }).to_string()
+}
+
+fn png(width: u32, height: u32) -> Vec<u8> {
+    let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR".to_vec();
+    png.extend(width.to_be_bytes().into_iter().chain(height.to_be_bytes()));
+    png.extend([1, 0, 0, 0, 0]);
+    // The checksum of the chunk.
+    let mut crc = !0u32;
+    for &byte in &png[12..] {
+        crc ^= u32::from(byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 };
+        }
+    }
+    png.extend((!crc).to_be_bytes());
+    png
+}
+
+fn rows() -> Vec<Row> {
+    let v1 = "/v1/embeddings";
+    let text = |text: String| json!({ "input": text }).to_string();
+    vec![
+        row("SV1 cut", v1, r#"{"input": "#, 400, "E8001", "line 1"),
+        row("SV1 deep", v1, "[".repeat(100_000), 400, "E8001", "column 128"),
+        row("SV1 twice", v1, r#"{"input": "a", "input": "b"}"#, 400, "E8001", "twice"),
+        row("SV1 range", v1, r#"{"input": 1e400}"#, 400, "E8001", "out of range"),
+        row("SV1 utf-8", v1, b"{\"input\": \"\xff\"}".to_vec(), 400, "E8001", "line 1"),
+        row("SV1 nothing", v1, "", 400, "E8001", "line 1"),
+        row("SV1 own", "/classify", "{", 400, "E8001", "line 1"),
+        row("SV1 TEI", "/embed", "{", 400, "E8001", "line 1"),
+        row("no input", v1, "{}", 422, "E8004", "input"),
+        row("no object", v1, "[]", 422, "E8004", "an object"),
+        row("empty", v1, r#"{"input": []}"#, 422, "E8004", "at least one"),
+        row("ids", v1, r#"{"input": [[1, 2]]}"#, 422, "E8004", "token ids"),
+        row("both", v1, r#"{"input": [{"text": "a", "image": "b"}]}"#, 422, "E8004", "input[0]"),
+        row("modality", v1, r#"{"input": "a", "modality": "audio"}"#, 422, "E8004", "modality"),
+        row(
+            "format",
+            v1,
+            r#"{"input": "a", "encoding_format": "ubinary"}"#,
+            422,
+            "E8004",
+            "base64",
+        ),
+        row("width", v1, r#"{"input": "a", "dimensions": 3}"#, 422, "E8004", "dimensions"),
+        row(
+            "many texts",
+            v1,
+            json!({ "input": vec!["a"; 2049] }).to_string(),
+            422,
+            "E8004",
+            "2048",
+        ),
+        row(
+            "many pictures",
+            v1,
+            json!({ "modality": "image", "input": vec!["AAAA"; 65] }).to_string(),
+            422,
+            "E8004",
+            "64",
+        ),
+        row(
+            "conversation",
+            v1,
+            r#"{"messages": [{"content": "a"}, {"content": "b"}]}"#,
+            422,
+            "E8004",
+            "one text or one picture",
+        ),
+        row("base64", v1, r#"{"modality": "image", "input": "!!!"}"#, 400, "E8004", "base64"),
+        row(
+            "no labels",
+            "/classify",
+            json!({ "image": picture("key"), "labels": [] }).to_string(),
+            422,
+            "E8004",
+            "labels",
+        ),
+        row(
+            "no sentences",
+            "/similarity",
+            r#"{"inputs": {"source_sentence": "a"}}"#,
+            422,
+            "E8004",
+            "sentences",
+        ),
+        row(
+            "SV12 http",
+            v1,
+            r#"{"modality": "image", "input": "http://169.254.169.254/x"}"#,
+            422,
+            "E8301",
+            "not fetched",
+        ),
+        row(
+            "SV12 file",
+            v1,
+            r#"{"input": [{"image": "file:///etc/passwd"}]}"#,
+            422,
+            "E8301",
+            "not fetched",
+        ),
+        row(
+            "TX5 whole",
+            v1,
+            json!({ "input": "apple ".repeat(90), "truncate": false }).to_string(),
+            422,
+            "E3104",
+            "77",
+        ),
+        row("TX6", v1, text("a".repeat(65_537)), 413, "E3105", "65536"),
+        row("IM1 html", v1, image(b"<!doctype html><html>"), 422, "E4001", "HTML"),
+        row("IM1 json", v1, image(b"{\"a\": 1}"), 422, "E4001", "JSON"),
+        row("IM2 pdf", v1, image(b"%PDF-1.7\n%abc"), 415, "E4002", "PDF"),
+        row("IM2 pnm", v1, image(b"P6 1 1 255 abc"), 415, "E4002", "by the server"),
+        row("IM2 tiff", v1, image(b"II*\0\x08\0\0\0\0\0"), 415, "E4002", "by the server"),
+        row("IM3", v1, image(&[0xff, 0xd8, 0xff, 0xe0, 0, 16]), 422, "E4003", "truncated"),
+        row("IM6 bomb", v1, image(&png(13_300, 13_300)), 422, "E4006", "pixels"),
+        row(
+            "SV6",
+            v1,
+            json!({ "input": ["a", "b".repeat(70_000), "c", "d".repeat(70_000)] }).to_string(),
+            422,
+            "E8102",
+            "items 1, 3",
+        ),
+    ]
+}
+
+/// Status, code, form and words of an answer.
+fn judge(
+    name: &str,
+    path: &str,
+    answer: &crate::client::Answer,
+    status: u16,
+    code: &str,
+    says: &str,
+) {
+    let text = answer.text();
+    assert_eq!(answer.status, status, "{name}: {text}");
+    let body = answer.json();
+    let media = answer.header("content-type").unwrap();
+    let found = if path.starts_with("/v1/") {
+        assert_eq!(media, "application/json", "{name}");
+        for field in ["message", "type", "param", "code"] {
+            assert!(body["error"].get(field).is_some(), "{name}: {text}");
+        }
+        &body["error"]["code"]
+    } else if ["/embed", "/similarity", "/info", "/health"].contains(&path) {
+        assert!(body["error"].is_string() && body["error_type"].is_string(), "{name}: {text}");
+        &body["code"]
+    } else {
+        assert_eq!(media, "application/problem+json", "{name}");
+        assert_eq!(body["status"], status, "{name}: {text}");
+        for field in ["type", "title", "detail", "help"] {
+            assert!(body[field].is_string(), "{name}: {text}");
+        }
+        &body["code"]
+    };
+    assert_eq!(found, code, "{name}: {text}");
+    assert!(text.contains(says), "{name}: {text}");
+    assert!(answer.header("x-request-id").is_some(), "{name}");
+}
+
+#[test]
+fn each_row_of_the_contract_gives_its_status_and_code() {
+    let server = Running::start(Setup::new(nano()));
+    let json = [("content-type", "application/json")];
+    for Row { name, path, body, status, code, says } in rows() {
+        let answer = request(server.address, "POST", path, &json, &body);
+        judge(name, path, &answer, status, code, says);
+    }
+    // Nothing of it did harm.
+    assert_eq!(server.post("/embed", &json!({ "inputs": "a" })).status, 200);
+    assert_eq!(server.metric("altclip_worker_panics_total"), 0.0);
+}
+
+#[test]
+fn bad_items_are_left_out_where_that_is_asked_for() {
+    let server = Running::start(Setup::new(nano()));
+    let input = json!([{ "text": "a" }, { "image": "PGh0bWw+" }, { "text": "c".repeat(70_000) }, { "text": "key" }]);
+    let answer = server.post("/v1/embeddings", &json!({ "input": input, "on_error": "skip" }));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let answer = answer.json();
+    let places = |list: &Value| -> Vec<u64> {
+        list.as_array().unwrap().iter().map(|item| item["index"].as_u64().unwrap()).collect()
+    };
+    assert_eq!((places(&answer["data"]), places(&answer["errors"])), (vec![0, 3], vec![1, 2]));
+    assert_eq!(answer["errors"][0]["code"], "E4001");
+}
+
+#[test]
+fn methods_paths_and_media_types() {
+    let server = Running::stub(Duration::ZERO);
+    let ask = |method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]| {
+        request(server.address, method, path, headers, body)
+    };
+    let json = ("content-type", "application/json");
+    let get = ask("GET", "/embed", &[], b"");
+    judge("method", "/embed", &get, 405, "E8005", "POST");
+    assert_eq!(get.header("allow"), Some("POST"));
+    judge("path", "/nothing", &ask("GET", "/nothing", &[], b""), 404, "E8005", "no such route");
+    judge("path", "/v1/x", &ask("GET", "/v1/x", &[], b""), 404, "E8005", "no such route");
+    let html = ask("POST", "/embed", &[json, ("accept", "text/html")], b"{}");
+    judge("accept", "/embed", &html, 406, "E8005", "application/json");
+    let text = ask("POST", "/embed", &[("content-type", "text/plain")], b"{}");
+    judge("type", "/embed", &text, 415, "E8005", "application/json");
+    let coded = ask("POST", "/embed", &[json, ("content-encoding", "gzip")], b"{}");
+    judge("coding", "/embed", &coded, 415, "E8005", "Content-Encoding");
+    let head = ask("HEAD", "/livez", &[], b"");
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    let rebound = ask("GET", "/info", &[], b"");
+    assert_eq!(rebound.status, 200);
+    let mut stream = connect(server.address);
+    let head = b"GET /info HTTP/1.1\r\nhost: evil.example:80\r\nconnection: close\r\n\r\n";
+    judge("host", "/info", &raw(&mut stream, head, b""), 403, "E8006", "localhost");
+}
+
+#[test]
+fn bodies_that_are_not_as_announced() {
+    let limits = {
+        let mut limits = Limits::default();
+        limits.body_bytes = 1000;
+        limits.body_time = Duration::from_millis(300);
+        limits
+    };
+    let mut setup = Setup::new(Arc::new(StubEngine::new(4, Duration::ZERO)));
+    setup.limits = limits;
+    let server = Running::start(setup);
+    let head = |rest: &str| format!("POST /embed HTTP/1.1\r\nhost: localhost\r\n{rest}\r\n\r\n");
+    let ask =
+        |rest: &str, body: &[u8]| raw(&mut connect(server.address), head(rest).as_bytes(), body);
+    judge("long", "/embed", &ask("content-length: 1001", b""), 413, "E8002", "1000");
+    let chunks = format!("400\r\n{}\r\n", "x".repeat(1024));
+    judge(
+        "chunks",
+        "/embed",
+        &ask("transfer-encoding: chunked", chunks.as_bytes()),
+        413,
+        "E8002",
+        "1000",
+    );
+    judge("short", "/embed", &ask("content-length: 20", b"{"), 408, "E8002", "1 bytes");
+    judge(
+        "no end",
+        "/embed",
+        &ask("transfer-encoding: chunked", b"1\r\n{\r\n"),
+        408,
+        "E8002",
+        "its end",
+    );
+    let bad = ask("transfer-encoding: chunked", b"zz\r\n");
+    judge("no chunk", "/embed", &bad, 400, "E8002", "ends before its end");
+    for answer in
+        [ask("content-length: x", b""), ask("content-length: 1\r\ncontent-length: 2", b"")]
+    {
+        assert_eq!(answer.status, 400);
+    }
+    // What is behind a body is not taken as a part of it.
+    let longer = ask("content-length: 15\r\nconnection: close", br#"{"inputs": "a"}surplus"#);
+    assert_eq!(longer.status, 200);
+    let large = format!("x-large: {}", "y".repeat(100_000));
+    assert_eq!(ask(&large, b"").status, 431);
+}
+
+fn statuses(server: &Running, header: Option<&str>) -> Vec<(String, String, u16)> {
+    let document = server.get_with("/openapi.json", "Bearer root").json();
+    let mut found = Vec::new();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for method in operations.as_object().unwrap().keys() {
+            let method = method.to_ascii_uppercase();
+            let path = path.replace("{id}", "1").replace("{path}", "none.js");
+            let headers: Vec<(&str, &str)> =
+                header.map(|key| ("authorization", key)).into_iter().collect();
+            let status = request(server.address, &method, &path, &headers, b"").status;
+            found.push((method, path, status));
+        }
+    }
+    found
+}
+
+impl Running {
+    fn get_with(&self, path: &str, key: &str) -> crate::client::Answer {
+        request(self.address, "GET", path, &[("authorization", key)], b"")
+    }
+}
+
+/// What is open: the page and its files, and whether the server lives and is ready.
+const OPEN: [&str; 6] =
+    ["/", "/assets/none.js", "/livez", "/health/live", "/readyz", "/health/ready"];
+
+#[test]
+fn every_route_asks_for_a_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("keys");
+    std::fs::write(&file, "embedder embed\nsearcher search\nwriter write\n").unwrap();
+    let mut setup = Setup::new(Arc::new(StubEngine::new(4, Duration::ZERO)));
+    setup.keys = KeySource { key: Some("root".into()), file: Some(file.clone()) };
+    let server = Running::start(setup);
+    let is_open = |path: &str| OPEN.contains(&path);
+    for header in [None, Some("Bearer wrong"), Some("root"), Some("Bearer")] {
+        let found = statuses(&server, header);
+        assert!(found.len() > 25, "{}", found.len());
+        for (method, path, status) in found {
+            let refused = status == 401;
+            assert_eq!(refused, !is_open(&path), "{header:?} {method} {path}: {status}");
+        }
+    }
+    for (method, path, status) in statuses(&server, Some("Bearer root")) {
+        assert!(status != 401 && status != 403, "{method} {path}: {status}");
+    }
+    let with = |key: &'static str, wanted: &'static str| {
+        let found = statuses(&server, Some(key));
+        found.into_iter().find(|(_, path, _)| path == wanted).unwrap().2
+    };
+    assert_eq!(with("Bearer searcher", "/embed"), 403);
+    assert_ne!(with("Bearer embedder", "/embed"), 403);
+    assert_eq!(with("Bearer embedder", "/search"), 403);
+    assert_eq!(with("Bearer searcher", "/index/update"), 403);
+    assert_eq!(with("Bearer writer", "/admin/reload"), 403);
+    // Unknown and missing look alike.
+    let body = |key: &str| server.get_with("/info", key).text();
+    assert_eq!(body("Bearer nobody"), body(""));
+    assert!(!body("Bearer secret-of-mine").contains("secret"));
+    let in_query = request(server.address, "GET", "/info?api_key=root", &[], b"");
+    judge("query", "/info", &in_query, 400, "E8003", "address");
+    // Revoked without a restart; a bad file changes nothing.
+    std::fs::write(&file, "embedder embed\n").unwrap();
+    let reload = || {
+        request(server.address, "POST", "/admin/reload", &[("authorization", "Bearer root")], b"")
+    };
+    assert_eq!(reload().json()["keys"], 2);
+    assert_eq!(with("Bearer searcher", "/search"), 401);
+    std::fs::write(&file, "embedder everything\n").unwrap();
+    judge("SV11", "/admin/reload", &reload(), 409, "E8203", "scope");
+    assert_ne!(with("Bearer embedder", "/embed"), 401);
+}
+
+#[test]
+fn a_server_that_would_be_open_to_all_does_not_start() {
+    let stub = || Setup::new(Arc::new(StubEngine::new(4, Duration::ZERO)));
+    let code =
+        |setup: Setup| Server::start(setup).err().map(|error: Error| error.report().code.as_str());
+    let mut open = stub();
+    open.host = "0.0.0.0".into();
+    assert_eq!(code(open.clone()), Some("E8403"));
+    open.insecure_no_auth = true;
+    let server = Running::start(open.clone());
+    open.port = server.address.port();
+    assert_eq!(code(open), Some("E8401"));
+    let mut bad = stub();
+    bad.host = "192.0.2.1".into();
+    bad.insecure_no_auth = true;
+    assert_eq!(code(bad), Some("E8402"));
+    let mut large = stub();
+    large.limits.in_flight_bytes = 1 << 50;
+    assert_eq!(code(large), Some("E8404"));
+    let mut keys = stub();
+    keys.keys = KeySource { key: None, file: Some("/nothing".into()) };
+    assert_eq!(code(keys), Some("E8003"));
+}
