@@ -254,8 +254,10 @@ mod tests {
     #[test]
     fn a_worker_that_hangs_ends_the_run() {
         let hangs: Arc<Prepare<u64>> = Arc::new(|_, number| {
-            while number == 7 {
-                std::thread::park();
+            if number == 7 {
+                loop {
+                    std::thread::park();
+                }
             }
             Ok(number)
         });
