@@ -23,7 +23,8 @@ fn main() {
     let batch: Vec<Vec<u32>> = (0..TOKENS / ids.len())
         .map(|n| {
             let mut ids = ids.clone();
-            ids[1 + n % (ids.len() - 2)] = 5 + n as u32;
+            let place = 1 + n % (ids.len() - 2);
+            ids[place] = 5 + n as u32;
             ids
         })
         .collect();
