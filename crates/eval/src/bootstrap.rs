@@ -126,7 +126,7 @@ mod tests {
         let of = |column: usize| -> Vec<[f32; 2]> {
             let item = |n: usize| {
                 let mut item = [0.0; 2];
-                item[column] = f32::from(u8::from(n % 4 == 0));
+                item[column] = f32::from(u8::from(n.is_multiple_of(4)));
                 item
             };
             (0..400).map(item).collect()

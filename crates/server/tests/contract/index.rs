@@ -28,7 +28,7 @@ fn indexed() -> Indexed {
     let settings = Settings::of(&folder, "nano", &model, "f32").unwrap();
     let settings = Settings { roots: vec![pictures.to_str().unwrap().into()], ..settings };
     let mut made = Index::create(Arc::new(RealFs), &index, settings).unwrap();
-    let plan = Plan::new(&made, &[pictures.clone()]).unwrap();
+    let plan = Plan::new(&made, std::slice::from_ref(&pictures)).unwrap();
     let decode = altclip::image::DecodeOptions::default();
     let model = || Ok::<_, altclip_search::Error>(&*model);
     altclip_search::apply(&mut made, plan, &[], &decode, model, &mut |_, _| Ok(())).unwrap();
@@ -121,7 +121,7 @@ fn the_index_follows_its_folders() {
     // Somebody else changes it: the next search sees it.
     std::fs::remove_file(indexed.pictures.join("rose.png")).unwrap();
     let mut other = Index::open_to_write(Arc::new(RealFs), &indexed.index).unwrap();
-    let plan = Plan::new(&other, &[indexed.pictures.clone()]).unwrap();
+    let plan = Plan::new(&other, std::slice::from_ref(&indexed.pictures)).unwrap();
     let model = nano().model().unwrap();
     let decode = altclip::image::DecodeOptions::default();
     let model = || Ok::<_, altclip_search::Error>(&*model);
