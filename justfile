@@ -11,6 +11,14 @@ check:
 test:
     cargo test --release --workspace --locked
 
+# The Python wheel: built, installed into a fresh environment, tested there
+python *arguments:
+    bindings/python/test.sh {{arguments}}
+
+# The same with torch, Ray and notebooks (2 GB of packages, ten minutes)
+python-full *arguments:
+    ALTCLIP_FULL=1 bindings/python/test.sh {{arguments}}
+
 # The kernel benchmarks, each row once, so that they cannot rot
 bench-test:
     cargo bench --locked -p altclip-kernels --bench kernels -- --test > /dev/null
@@ -25,6 +33,7 @@ full: check test reference
     just demo-parity
     just full-size
     just trained-folders
+    just python-full
 
 # The pinned Python environment in .venv
 reference:
@@ -122,6 +131,10 @@ serve-clients:
 # A server under 0.5 to 10 times its load (an idle machine): `just bench-serve --shape 2,10`
 bench-serve *arguments:
     bench/serve/run.sh {{arguments}}
+
+# What is handed out, in build/release: program, wheel, licences, checksums; tried in a bare root file system
+release:
+    scripts/release.sh
 
 # Size of the sources
 loc:

@@ -11,7 +11,7 @@
 use crate::model::{BATCH_PICTURES, BATCH_TOKENS};
 use crate::ordered::{Ordered, Panicked};
 use crate::{Embeddings, Error, Model, Result};
-use altclip_image::{DecodeOptions, Preprocessor, decode_and_preprocess};
+use altclip_image::{DecodeOptions, Preprocessor, Rgb, decode_and_preprocess};
 use altclip_models::ImageEncoder;
 use altclip_tensor::{Backend, Ops};
 use altclip_tokenizer::Encoding;
@@ -30,6 +30,42 @@ pub enum Picture {
     File(PathBuf),
     /// The bytes of a file.
     Bytes(Vec<u8>),
+    /// One that was decoded elsewhere.
+    Rgb(Rgb),
+}
+
+impl Picture {
+    /// Reads and decodes it.
+    ///
+    /// # Errors
+    /// The file cannot be read or is not a picture that this program decodes.
+    pub fn decode(self, options: &DecodeOptions) -> Result<Rgb> {
+        Ok(match self {
+            Picture::File(path) => {
+                altclip_image::decode(&altclip_image::read_file(&path, options)?, options)?
+            }
+            Picture::Bytes(bytes) => altclip_image::decode(&bytes, options)?,
+            Picture::Rgb(picture) => picture,
+        })
+    }
+
+    /// Its pixel values `[3, Y, X]`.
+    ///
+    /// # Errors
+    /// As [`Picture::decode`], or the picture is refused.
+    pub fn preprocess(
+        self,
+        options: &DecodeOptions,
+        preprocessor: &Preprocessor,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let bytes = match self {
+            Picture::File(path) => altclip_image::read_file(&path, options)?,
+            Picture::Bytes(bytes) => bytes,
+            Picture::Rgb(picture) => return Ok(preprocessor.apply_into(&picture, out)?),
+        };
+        Ok(decode_and_preprocess(&bytes, options, preprocessor, out)?)
+    }
 }
 
 impl From<PathBuf> for Picture {
@@ -41,6 +77,12 @@ impl From<PathBuf> for Picture {
 impl From<Vec<u8>> for Picture {
     fn from(bytes: Vec<u8>) -> Self {
         Picture::Bytes(bytes)
+    }
+}
+
+impl From<Rgb> for Picture {
+    fn from(picture: Rgb) -> Self {
+        Picture::Rgb(picture)
     }
 }
 
@@ -187,17 +229,13 @@ impl Prepare {
     }
 
     fn run(&self, picture: Picture) -> Result<Vec<f32>> {
-        let bytes = match picture {
-            Picture::File(path) => altclip_image::read_file(&path, &self.decode)?,
-            Picture::Bytes(bytes) => bytes,
-        };
         let (height, width) = self.tower.1.output_size();
         let mut out = self.spare.take(3 * height * width);
-        match decode_and_preprocess(&bytes, &self.decode, &self.tower.1, &mut out) {
+        match picture.preprocess(&self.decode, &self.tower.1, &mut out) {
             Ok(()) => Ok(out),
             Err(error) => {
                 self.spare.give_back(out);
-                Err(error.into())
+                Err(error)
             }
         }
     }

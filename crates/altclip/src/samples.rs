@@ -74,7 +74,9 @@ pub fn pictures(numbers: Range<u32>) -> Vec<Rgb> {
         let seed = hash(picture * 3 + channel);
         let frequency = |shift: u32| 1.0 + (seed >> shift & 15) as f32;
         let wave = (frequency(0) * x + frequency(4) * y).sin() * (frequency(8) * (x - y)).cos();
-        let edge = if (x - 0.5).hypot(y - 0.5) < frequency(12) / 40.0 { 60.0 } else { 0.0 };
+        let (right, down) = (x - 0.5, y - 0.5);
+        let distance = (right * right + down * down).sqrt();
+        let edge = if distance < frequency(12) / 40.0 { 60.0 } else { 0.0 };
         let noise = (hash(at ^ seed) >> 27) as f32;
         (110.0 + 80.0 * wave + edge + noise).clamp(0.0, 255.0) as u8
     };

@@ -1,9 +1,9 @@
 //! From errors to lines on stderr and an exit status.
 
+use crate::host;
 use altclip_report::{Code, Diagnose, MAX_REPORTS, Report};
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::process::ExitCode;
 
 /// Why a command ends before its time.
 #[derive(Debug)]
@@ -98,6 +98,11 @@ impl Reporter {
         Self { json, quiet: false }
     }
 
+    /// That of a command which another program called.
+    pub(crate) fn of_host() -> Self {
+        Self { json: false, quiet: false }
+    }
+
     pub(crate) fn quiet(self, quiet: bool) -> Self {
         Self { quiet, ..self }
     }
@@ -110,35 +115,36 @@ impl Reporter {
     /// Whether progress may be shown.
     pub(crate) fn shows_progress(self) -> bool {
         use std::io::IsTerminal as _;
-        !self.quiet && !self.json && std::io::stderr().is_terminal()
+        !self.quiet && !self.json && !host::is_called() && std::io::stderr().is_terminal()
     }
 
     /// Warnings and notices, unless `--quiet`.
     pub(crate) fn warn(self, reports: &[Report]) {
-        if !self.quiet {
+        if !self.quiet && !host::warn(reports) {
             self.print(reports);
         }
     }
 
     /// A line for a person who watches, unless `--quiet`.
     pub(crate) fn say(self, text: &str) {
-        if !self.quiet && !self.json {
+        if !self.quiet && !self.json && !host::say(text) {
             let _ = writeln!(std::io::stderr().lock(), "{text}");
         }
     }
 
-    pub(crate) fn fail(self, failure: &Failure) -> ExitCode {
+    /// Reports a failure and gives back the exit status.
+    pub(crate) fn fail(self, failure: &Failure) -> u8 {
         match failure {
-            Failure::BrokenPipe => ExitCode::SUCCESS,
-            Failure::Status(status) => ExitCode::from(*status),
+            Failure::BrokenPipe => 0,
+            Failure::Status(status) => *status,
             Failure::Shown(text) => match std::io::stdout().write_all(text.as_bytes()) {
-                Ok(()) => ExitCode::SUCCESS,
+                Ok(()) => 0,
                 Err(error) => self.fail(&Failure::stdout(&error)),
             },
             Failure::Reports(reports) => {
                 self.print(reports);
                 let first = reports.first().map_or(Code::E9001, |report| report.code);
-                ExitCode::from(first.exit_status())
+                first.exit_status()
             }
         }
     }

@@ -33,6 +33,23 @@ pub(crate) fn nano() -> Result<PathBuf, Failure> {
     })
 }
 
+/// The folder, packed file or weight file of a model by its name: a path, the id of a downloaded model, or
+/// `nano`.
+///
+/// # Errors
+/// There is none of this name.
+pub fn model_folder(name: &Path) -> Result<PathBuf, Vec<Report>> {
+    named(name).map_err(|failure| match failure {
+        Failure::Reports(reports) => reports,
+        _ => Vec::new(),
+    })
+}
+
+/// Where packed weights and embeddings are kept: `ALTCLIP_CACHE`, else the user's cache folder.
+pub fn cache() -> Option<PathBuf> {
+    cache_folder(|name| std::env::var_os(name))
+}
+
 /// The folder of a model that another flag names.
 pub(crate) fn named(model: &Path) -> Result<PathBuf, Failure> {
     folder_of(Some(model))

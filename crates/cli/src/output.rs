@@ -1,16 +1,41 @@
 //! Rows on stdout: JSON Lines for programs, columns and bars for people.
 
 use crate::failure::{Failure, as_json};
+use crate::host;
 use altclip_report::Report;
 use serde_json::Value;
 use std::io::{BufWriter, StdoutLock, Write};
 
-/// Buffered stdout whose errors end the command.
-pub(crate) struct Out(BufWriter<StdoutLock<'static>>);
+/// Buffered stdout whose errors end the command; inside of another program that one's buffer.
+pub(crate) struct Out(BufWriter<Sink>);
+
+enum Sink {
+    Stdout(StdoutLock<'static>),
+    Host,
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Sink::Stdout(stdout) => stdout.write(bytes),
+            Sink::Host if host::take(bytes) => Ok(bytes.len()),
+            Sink::Host => Err(std::io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Sink::Stdout(stdout) => stdout.flush(),
+            Sink::Host => Ok(()),
+        }
+    }
+}
 
 impl Out {
     pub(crate) fn new() -> Self {
-        Self(BufWriter::new(std::io::stdout().lock()))
+        let called = host::is_called();
+        let sink = || Sink::Stdout(std::io::stdout().lock());
+        Self(BufWriter::new(if called { Sink::Host } else { sink() }))
     }
 
     pub(crate) fn line(&mut self, text: impl std::fmt::Display) -> Result<(), Failure> {

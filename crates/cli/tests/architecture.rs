@@ -27,6 +27,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("altclip-server", 6),
     ("altclip-recipe-emoji", 6),
     ("altclip-cli", 7),
+    ("altclip-python", 8),
     ("xtask", 8),
 ];
 

@@ -38,6 +38,7 @@ codes! {
     E1002 2 "no model was named";
     E1003 2 "the output exists or is one of the inputs";
     E1004 7 "the output cannot be written";
+    E1101 2 "an argument of a function is not valid";
     E2001 7 "a file of the model folder is missing or cannot be read";
     E2002 7 "the hub does not have this repository, revision or file";
     E2003 7 "the hub asks for a token or for the licence to be accepted";
@@ -164,6 +165,7 @@ codes! {
     E9003 70 "a result is not finite";
     E9004 70 "an operation is not supported by the backend";
     E9005 6 "a resource of the machine is not available";
+    E9101 2 "an object was closed, or belongs to another process";
 }
 
 impl Code {

@@ -2,7 +2,8 @@
 //!
 //! The target is the teacher's state at the end-of-text token behind its final norm and before its
 //! projection; the student's answer is its first token behind `pre_LN` and `transformation`; the loss is
-//! the mean of the squared differences.
+//! the mean of the squared differences. An AltCLIP that knows a language can be the teacher of others: its
+//! target is then what a student answers.
 //!
 //! # Source
 //! AltCLIP, arXiv 2211.06679, section 3.1 ("teacher learning").
@@ -39,7 +40,7 @@ pub struct Teacher {
 }
 
 impl Teacher {
-    /// The text tower of a CLIP, which runs in f32. Its answers are kept in `cache`.
+    /// The text tower of a CLIP or an AltCLIP, which runs in f32. Its answers are kept in `cache`.
     ///
     /// # Errors
     /// Its weights cannot be read.
@@ -50,10 +51,12 @@ impl Teacher {
         cache: Option<FeatureCache>,
     ) -> Result<Self> {
         let backend = CpuBackend::new(threads);
-        let Text::Clip(text) = &model.text else { return Err(Error::NotAStudent) };
+        if let Text::Bert(_) = model.text {
+            return Err(Error::NotAStudent);
+        }
         let weights = altclip_models::weights::Weights::new(&backend, files);
         let encoder = TextEncoder::new(&weights, model)?;
-        let width = text.blocks.hidden_size;
+        let width = model.text.width();
         Ok(Self { encoder, width, cache: cache.map(Mutex::new), backend })
     }
 

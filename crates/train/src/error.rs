@@ -41,8 +41,8 @@ pub enum Error {
         /// What it is.
         kind: &'static str,
     },
-    /// The teacher has no CLIP text tower.
-    #[error("the teacher is no CLIP")]
+    /// The teacher has neither CLIP's text tower nor AltCLIP's.
+    #[error("the teacher is no CLIP and no AltCLIP")]
     NotATeacher {
         /// Its folder.
         dir: PathBuf,
@@ -163,7 +163,7 @@ impl Diagnose for Error {
             Error::NotATeacher { dir } => training(Code::E6013)
                 .place(dir.display().to_string())
                 .got("a folder of another family")
-                .expected("a CLIP folder, whose text tower is imitated")
+                .expected("a CLIP or AltCLIP folder, whose text tower is imitated")
                 .help("for AltCLIP that is openai/clip-vit-large-patch14"),
             Error::NotAStudent => training(Code::E6013)
                 .place("--student")

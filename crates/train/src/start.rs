@@ -116,8 +116,8 @@ impl Start {
         Ok(Self { model, parameters, files, expected })
     }
 
-    /// A student text tower for a CLIP teacher: an AltCLIP whose vision tower, projections and
-    /// `logit_scale` are the teacher's. All of the text tower is trained.
+    /// A student text tower for a teacher, CLIP or AltCLIP: an AltCLIP whose vision tower, projections
+    /// and `logit_scale` are the teacher's. All of the text tower is trained.
     ///
     /// `student` is a folder of XLM-RoBERTa (the head is new), of an AltCLIP (its head goes on) or of
     /// `config.json` and tokenizer alone (random start).
@@ -127,10 +127,10 @@ impl Start {
     pub fn of_student(student: &Path, teacher: &Path, seed: u64, pool: &Pool) -> Result<Self> {
         let (student, mut teacher) = (Folder::open(student)?, Folder::open(teacher)?);
         let opened = teacher.opened()?;
-        let Text::Clip(teacher_text) = opened.config().text else {
+        if matches!(opened.config().text, Text::Bert(_)) || opened.config().vision.is_none() {
             return Err(Error::NotATeacher { dir: teacher.dir });
-        };
-        let width = teacher_text.blocks.hidden_size;
+        }
+        let width = opened.config().text.width();
         let mut weights = student.checkpoint.unwrap_or_else(Checkpoint::empty);
         let bare = weights.names().any(|name| name.starts_with("embeddings."));
         weights.rename(&|name| student_name(name, bare))?;

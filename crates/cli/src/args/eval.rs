@@ -106,7 +106,7 @@ pub(crate) struct EvalRetrieval {
     /// Text embeddings, a .npy file of floats [T, E]
     #[arg(long, value_name = "FILE.npy", requires = "image_embeddings")]
     pub(crate) text_embeddings: Option<PathBuf>,
-    /// The row of the image of each text, a .npy file of whole numbers [T]
+    /// The row of the image of each text, a .npy file of T whole numbers
     #[arg(long, value_name = "FILE.npy", requires = "image_embeddings")]
     pub(crate) text_image_index: Option<PathBuf>,
     /// A file with the language of each text, one a line: figures for each of them

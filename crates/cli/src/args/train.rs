@@ -157,7 +157,8 @@ pub(crate) struct ConfigFile {
 #[derive(Args, Clone, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Distill {
-    /// A CLIP folder; its text tower is imitated, the rest becomes part of the new model
+    /// A CLIP folder, or an AltCLIP that knows the teacher's language; its text tower is imitated, the rest
+    /// becomes part of the new model
     #[arg(long, value_name = "DIR")]
     pub(crate) teacher: PathBuf,
     /// A folder of XLM-RoBERTa, of an AltCLIP, or of config.json and tokenizer alone (random start)

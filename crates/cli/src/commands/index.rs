@@ -6,6 +6,7 @@ use crate::args::{
     IndexRead, IndexRemove, IndexRepair, IndexTask, IndexUpdate, MaxBad, RunArgs,
 };
 use crate::failure::{Failure, Reporter};
+use crate::host;
 use crate::output::{Out, bad_row};
 use crate::{files, model};
 use altclip::image::DecodeOptions;
@@ -232,6 +233,7 @@ impl Work<'_> {
         let (mut indexed, mut reused, mut removed) = (0u64, 0u64, 0u64);
         let decode = wanted.decode();
         let mut tell = |path: &str, told: Told| {
+            host::check()?;
             let line = match &told {
                 Told::Refused(report) if report.code == Code::W7013 => {
                     self.reporter.warn(std::slice::from_ref(report));

@@ -91,6 +91,8 @@ const ELSEWHERE: &[(Code, &str)] = &[
     (Code::E9001, "a bug"),
     (Code::E9003, "weights that overflow: crates/altclip"),
     (Code::E9004, "comes with a second backend"),
+    (Code::E1101, "arguments of Python: bindings/python"),
+    (Code::E9101, "objects of Python: bindings/python"),
 ];
 
 #[test]

@@ -87,6 +87,15 @@ fn distill_from_random() {
 }
 
 #[test]
+fn distill_from_an_altclip() {
+    let data = Data::new();
+    let model = data.model("alt_l");
+    let flags = ["--teacher", &model, "--student", &model, "--max-steps", "4"];
+    let out = data.trained("distill", "out", &flags);
+    assert_complete(&data, &out, 4);
+}
+
+#[test]
 fn contrastive() {
     let eval = ["--chunk-size", "4", "--eval-every", "6", "--eval"];
     let data = Data::new();

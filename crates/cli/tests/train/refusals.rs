@@ -239,9 +239,16 @@ fn bounds() -> Vec<Row> {
 
 fn settings() -> Vec<Row> {
     vec![
-        row("an AltCLIP as teacher", Code::E6013, &["CLIP"], |data| {
-            let teacher = data.model("alt_h");
-            distill(data, &["--teacher", &teacher])
+        row("a Chinese-CLIP as teacher", Code::E6013, &["CLIP"], |data| {
+            for (from, file) in [
+                ("families/chinese_clip", "config.json"),
+                ("families/chinese_clip", "model.safetensors"),
+                ("tokenizer_bert", "tokenizer.json"),
+                ("tokenizer_bert", "tokenizer_config.json"),
+            ] {
+                data.write(&format!("cn/{file}"), golden_bytes(&format!("{from}/{file}")));
+            }
+            distill(data, &["--teacher", &data.at("cn")])
         }),
         row("a CLIP as student", Code::E6013, &["--student"], |data| {
             let student = data.model("clip");

@@ -2,6 +2,7 @@
 
 use crate::commands::progress;
 use crate::failure::{Failure, Reporter};
+use crate::host;
 use crate::model;
 use altclip::cache::EmbeddingCache;
 use altclip::image::read_file;
@@ -122,6 +123,7 @@ impl<'m> Embedder<'m> {
             });
             let computed = self.model.pictures(sources, &self.model.picture_options())?;
             for (&n, row) in missing.iter().zip(computed) {
+                host::check()?;
                 bar.inc(1);
                 if let (Ok(row), Some(cache)) = (&row, &mut self.images) {
                     cache.put(keys[n], row)?;
@@ -188,6 +190,7 @@ impl<'m> Embedder<'m> {
         let owned: Vec<String> = missing.iter().map(|&n| texts[n].as_ref().to_owned()).collect();
         let mut truncated = Vec::new();
         for (&n, row) in missing.iter().zip(self.model.texts(owned.into_iter(), true)) {
+            host::check()?;
             bar.inc(1);
             let row = row.map_err(|error| {
                 let report = error.report();

@@ -4,6 +4,7 @@ use super::contrastive::{ids, pictures, without_prefix};
 use super::measure::Measure;
 use crate::args::train::{LrSchedule, Optimizer as OptimizerName, ResumeFrom, Run, TrainPrecision};
 use crate::failure::{Failure, Reporter, cannot_write};
+use crate::host;
 use crate::output::Out;
 use altclip::tensor::{CpuBackend, Precision};
 use altclip_data::check::Findings;
@@ -152,7 +153,11 @@ impl Session {
         std::fs::create_dir_all(&run.out).map_err(|error| write_fault(&run.out, &error))?;
         let holder = format!("process {}", std::process::id());
         let lock = Lock::acquire(&run.out.join("LOCK"), &holder)?;
-        let stop = Stop::on_signals().map_err(|error| write_fault(&run.out, &error))?;
+        // The signals of another program are its own affair; it is asked at each step.
+        let stop = match host::is_called() {
+            true => Stop::new(),
+            false => Stop::on_signals().map_err(|error| write_fault(&run.out, &error))?,
+        };
         // A run that must not go on leaves settings, caches and logs as they are.
         let goes_on = run.resume.and_then(|_| peek(&RealFs, &run.out));
         if let Some(state) = &goes_on {
@@ -335,7 +340,12 @@ impl Session {
                 checkpoints: &mut checkpoints,
                 vfs: vfs.clone(),
                 out: &self.run.out,
-                observer: &mut |event: &Event<'_>| watch.tell(event),
+                observer: &mut |event: &Event<'_>| {
+                    if host::wants_stop() {
+                        self.stop.wish();
+                    }
+                    watch.tell(event);
+                },
                 stop: &self.stop,
                 pool,
             },
