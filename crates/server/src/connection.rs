@@ -27,8 +27,6 @@ use tower::ServiceExt as _;
 const HEAD_BYTES: usize = 64 << 10;
 /// How often a connection is looked at.
 const LOOK: Duration = Duration::from_secs(1);
-/// Most headers.
-const HEADERS: usize = 100;
 
 /// Answers the requests of a connection until it ends, or until the server closes.
 pub(crate) async fn serve(
@@ -52,7 +50,7 @@ pub(crate) async fn serve(
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle_time + limits.head_time)
         .max_buf_size(HEAD_BYTES)
-        .max_headers(HEADERS)
+        .max_header_size(HEAD_BYTES)
         .serve_connection(io, service);
     let mut connection = pin!(connection);
     let mut is_closing = *closing.borrow();
@@ -87,11 +85,11 @@ pub(crate) struct Pace(Mutex<State>);
 struct State {
     phase: Phase,
     since: Instant,
-    /// Bytes written since the first of an answer, which was then.
-    written: u64,
-    writing_since: Option<Instant>,
     /// The socket takes no more.
     is_stalled: bool,
+    /// Since when this is written, and how many bytes of it were.
+    window: Option<Instant>,
+    written: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -109,9 +107,9 @@ impl Pace {
         Self(Mutex::new(State {
             phase: Phase::Head,
             since: Instant::now(),
-            written: 0,
-            writing_since: None,
             is_stalled: false,
+            window: None,
+            written: 0,
         }))
     }
 
@@ -145,26 +143,30 @@ impl Pace {
         let mut state = self.lock();
         state.is_stalled = false;
         state.written += bytes as u64;
-        state.writing_since.get_or_insert_with(Instant::now);
+        state.window.get_or_insert_with(Instant::now);
     }
 
     fn stalled(&self) {
         let mut state = self.lock();
         state.is_stalled = true;
-        state.writing_since.get_or_insert_with(Instant::now);
+        state.window.get_or_insert_with(Instant::now);
     }
 
     fn flushed(&self) {
         let mut state = self.lock();
-        (state.is_stalled, state.written, state.writing_since) = (false, 0, None);
+        (state.is_stalled, state.window, state.written) = (false, None, 0);
     }
 
     /// When the connection is to be closed, if nothing happens before.
     fn deadline(&self, limits: &Limits) -> Instant {
-        let state = self.lock();
-        if let (true, Some(since)) = (state.is_stalled, state.writing_since) {
-            let earned = Duration::from_secs(state.written / limits.least_rate.max(1));
-            return since + limits.body_time + earned;
+        let mut state = self.lock();
+        if let (true, Some(window)) = (state.is_stalled, state.window) {
+            // A reader that took enough in one window begins the next.
+            if state.written as f64 >= limits.least_rate as f64 * limits.body_time.as_secs_f64() {
+                (state.window, state.written) = (Some(Instant::now()), 0);
+                return Instant::now() + limits.body_time;
+            }
+            return window + limits.body_time;
         }
         let time = match state.phase {
             Phase::Head => limits.head_time,

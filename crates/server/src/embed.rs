@@ -137,7 +137,8 @@ pub(crate) fn embeddings(app: &App, rows: &[Embedded]) -> Result<Embeddings, Fau
 /// One forward that tells whether the engine answers. It needs no room: it is one token or two.
 pub(crate) async fn canary(app: &App, deadline: Instant) -> Result<(), Fault> {
     let Tokens { ids, .. } = app.engine.tokenize("a")?;
-    let reservation = app.queue.reserve(Cost { tokens: ids.len(), pictures: 0 }).map_err(full)?;
+    let cost = Cost { tokens: ids.len(), pictures: 0 };
+    let reservation = app.queue.reserve_patiently(cost).map_err(full)?;
     let mut ticket = reservation.submit(vec![Item::Ids(ids)], false, deadline).map_err(full)?;
     match ticket.answers().await.as_deref() {
         Some([Outcome::Done(_)]) => Ok(()),

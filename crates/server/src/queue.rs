@@ -185,6 +185,19 @@ impl Queue {
 
     /// Room for all that a request brings, or for nothing of it.
     pub(crate) fn reserve(self: &Arc<Self>, cost: Cost) -> Result<Reservation, Full> {
+        self.reserve_within(cost, self.admission)
+    }
+
+    /// The same however long it will wait: for what only looks whether anything is answered.
+    pub(crate) fn reserve_patiently(self: &Arc<Self>, cost: Cost) -> Result<Reservation, Full> {
+        self.reserve_within(cost, Duration::MAX)
+    }
+
+    fn reserve_within(
+        self: &Arc<Self>,
+        cost: Cost,
+        admission: Duration,
+    ) -> Result<Reservation, Full> {
         let mut state = self.lock();
         for kind in Kind::ALL {
             let (brings, lane) = (cost.of(kind), &state.lanes[kind as usize]);
@@ -193,7 +206,7 @@ impl Queue {
                 continue;
             }
             let wait = self.wait(&state, kind);
-            let too_long = held > 0 && wait > self.admission;
+            let too_long = held > 0 && wait > admission;
             if too_long || held + brings > self.bounds[kind as usize] {
                 return Err(Full { wait, waiting: held });
             }

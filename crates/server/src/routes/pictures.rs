@@ -7,7 +7,7 @@ use crate::call::Call;
 use crate::fault::Fault;
 use crate::model::served;
 use altclip::image::{DecodeOptions, Format, read_file};
-use altclip_report::{Diagnose as _, quote};
+use altclip_report::{Diagnose as _, Report, quote};
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use std::path::Path;
@@ -33,7 +33,8 @@ pub(super) async fn thumbnail(app: Arc<App>, call: Call) -> Result<Response, Fau
         let file = file(&catalog.picture(id)?.path)?;
         let _held = decoding.wait(crate::embed::decoder_bytes(&file));
         let decode = DecodeOptions { apply_exif_orientation: true, ..DecodeOptions::default() };
-        altclip_search::thumbnail(&file, side, &decode).map_err(|error| error.report().into())
+        altclip_search::thumbnail(&file, side, &decode)
+            .map_err(|error| cannot_show(&error.report()))
     };
     let png = read(&app, &call, make).await??;
     Ok(shown("image/png", png))
@@ -58,10 +59,18 @@ pub(super) async fn picture(app: Arc<App>, call: Call) -> Result<Response, Fault
     Ok(shown(media, file))
 }
 
-/// A file that the index names.
+/// A file that the index names. What it holds now is told to nobody unless it is a picture.
 fn file(path: &str) -> Result<Vec<u8>, Fault> {
     let decode = DecodeOptions::default();
-    read_file(Path::new(path), &decode).map_err(|error| error.report().into())
+    let file = read_file(Path::new(path), &decode).map_err(|error| cannot_show(&error.report()))?;
+    served(&file).map_err(|report| cannot_show(&report))?;
+    Ok(file)
+}
+
+fn cannot_show(report: &Report) -> Fault {
+    Report::new(report.code, "index", "the picture cannot be shown")
+        .help("its file is gone or changed since it was indexed: update the index")
+        .into()
 }
 
 fn shown(media: &'static str, bytes: Vec<u8>) -> Response {

@@ -20,6 +20,13 @@ fn overload_is_refused_whole_and_in_order() {
     let server = Running::start(setup);
     let body = json!({ "inputs": vec!["x".repeat(400); TEXTS] });
     let over = AtomicBool::new(false);
+    /// Clients end also where an assertion does.
+    struct End<'a>(&'a AtomicBool);
+    impl Drop for End<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     let (good, refused) = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..64)
             .map(|_| {
@@ -46,7 +53,7 @@ fn overload_is_refused_whole_and_in_order() {
                 })
             })
             .collect();
-        let begun = Instant::now();
+        let (begun, end) = (Instant::now(), End(&over));
         while begun.elapsed() < Duration::from_secs(3) {
             let held = server.metric("altclip_queue_cost{modality=\"text\"}");
             assert!(held <= bound, "{held} of {bound}");
@@ -54,7 +61,7 @@ fn overload_is_refused_whole_and_in_order() {
             assert_eq!(server.get("/readyz").status, 200);
             std::thread::sleep(Duration::from_millis(20));
         }
-        over.store(true, Ordering::Relaxed);
+        drop(end);
         clients
             .into_iter()
             .map(|client| client.join().unwrap())
