@@ -6,4 +6,4 @@ venv=build/serve-venv
 if [ ! -x "$venv/bin/python" ]; then
     python3 -m venv "$venv"
 fi
-"$venv/bin/pip" install --quiet --disable-pip-version-check 'openai==3.57.0' 'huggingface_hub==2.4.0' 'requests==2.34.2'
+"$venv/bin/pip" install --quiet --disable-pip-version-check 'openai==3.57.0' 'huggingface_hub==2.4.0' 'requests==2.34.2' 'numpy==2.3.5'

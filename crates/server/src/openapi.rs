@@ -68,7 +68,7 @@ pub(crate) fn words(path: &str) -> Option<Words> {
         .takes(json!({ "image": PICTURE, "labels": ["红色", "a cat"], "templates": ["a photo of a {}"] }))
         .answers(json!({ "labels": [{ "label": "a cat", "score": 0.98 }, { "label": "红色", "score": 0.02 }] })),
         "/search" => words("index", "Pictures that match words, a picture, or both; or that nothing does")
-            .takes(json!({ "query": "红色 + car - \"traffic light\"", "top_k": 10, "filter": "*.jpg" }))
+            .takes(json!({ "query": "红色 + car - \"traffic light\"", "top_k": 10, "filter": "path:*.jpg since:2024" }))
             .answers(json!({
                 "query": "a cat", "no_match": false,
                 "matches": [{ "id": 7, "path": "/pictures/cat.jpg", "score": 0.31, "p_match": 0.93 }],

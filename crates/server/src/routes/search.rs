@@ -85,13 +85,12 @@ fn least_probability(fields: &mut Fields) -> Result<f32, Fault> {
     }
 }
 
-/// A pattern of paths, or an object with the conditions of the command.
+/// Conditions in one text (`path:*.jpg since:2024-05`), or an object with those of the command.
 fn filter(fields: &mut Fields) -> Result<Filter, Fault> {
     let mut filter = Filter::default();
     match fields.take("filter") {
-        None => return Ok(filter),
-        Some(Value::String(pattern)) if pattern.is_empty() => return Ok(filter),
-        Some(Value::String(pattern)) => filter.paths = vec![pattern],
+        None => {}
+        Some(Value::String(text)) => filter = Filter::parse(&text)?,
         Some(other) => {
             let mut fields = Fields::of(other, "filter")?;
             filter.paths = fields.strings("path")?.unwrap_or_default();

@@ -79,7 +79,7 @@ fn search_finds_what_the_command_finds() {
     };
     assert!(place("red apple + key - banana") > place("red apple + key"));
     let filtered =
-        server.post("/search", &json!({ "query": "red apple", "filter": "s*.png" })).json();
+        server.post("/search", &json!({ "query": "red apple", "filter": "path:s*.png" })).json();
     assert!(names(&filtered).iter().all(|name| name.starts_with('s')));
     let filter = json!({ "query": "red apple", "filter": { "path": ["k*"], "min_side": 1 } });
     assert_eq!(names(&server.post("/search", &filter).json()), ["key"]);
