@@ -185,6 +185,21 @@ impl Catalog {
         })
     }
 
+    /// The pictures that were added last, the newest first.
+    pub(crate) fn newest(&self, count: usize) -> Result<Vec<(i64, String)>, Fault> {
+        let opened = self.fresh()?;
+        let rows = (0..opened.flat.len()).rev();
+        let mut newest = Vec::new();
+        for id in rows.filter_map(|row| opened.flat.id(row)) {
+            if newest.len() >= count {
+                break;
+            }
+            let picture = opened.index.store().picture(id)?;
+            newest.extend(picture.map(|picture| (id, picture.path)));
+        }
+        Ok(newest)
+    }
+
     /// Groups of pictures that are nearly the same.
     pub(crate) fn duplicates(&self, threshold: f32) -> Result<Vec<Vec<(i64, String)>>, Fault> {
         let flat = Arc::clone(&self.fresh()?.flat);

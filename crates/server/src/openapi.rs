@@ -76,6 +76,8 @@ pub(crate) fn words(path: &str) -> Option<Words> {
         "/index" => words("index", "What the index holds, and how far an update is"),
         "/index/update" => words("index", "Looks through the folders of the index")
             .answers(json!({ "accepted": true, "status": "/index" })),
+        "/index/pictures" => words("index", "The pictures that were added last: ?limit=24")
+            .answers(json!({ "pictures": [{ "id": 1, "path": "/a.jpg" }] })),
         "/index/duplicates" => words("index", "Pictures that are nearly the same: ?threshold=0.97")
             .answers(json!({ "groups": [[{ "id": 1, "path": "/a.jpg" }, { "id": 2, "path": "/b.jpg" }]] })),
         "/thumbnail/{id}" => words("index", "A picture of the index, small: ?size=256"),

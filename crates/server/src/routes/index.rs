@@ -13,6 +13,8 @@ use axum::response::Response;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+/// Pictures that are told of where no number is asked for.
+const NEWEST: usize = 24;
 /// Least cosine of pictures that are nearly the same.
 const THRESHOLD: f32 = 0.97;
 
@@ -54,6 +56,25 @@ pub(super) async fn update(app: Arc<App>, _: Call) -> Result<Response, Fault> {
     Ok(response)
 }
 
+pub(super) async fn newest(app: Arc<App>, call: Call) -> Result<Response, Fault> {
+    let catalog = catalog(&app)?;
+    let most = app.limits.results;
+    let count = match call.parameter("limit") {
+        None | Some("") => NEWEST.min(most),
+        Some(text) => match text.parse::<usize>() {
+            Ok(count) if (1..=most).contains(&count) => count,
+            _ => return Err(Fault::field("limit", quote(text), &format!("1 to {most}"))),
+        },
+    };
+    let newest = read(&app, &call, move || catalog.newest(count)).await??;
+    Ok(json(&json!({ "pictures": named(&newest) })))
+}
+
+/// Pictures by number and path.
+fn named(pictures: &[(i64, String)]) -> Vec<Value> {
+    pictures.iter().map(|(id, path)| json!({ "id": id, "path": path })).collect()
+}
+
 pub(super) async fn duplicates(app: Arc<App>, call: Call) -> Result<Response, Fault> {
     let catalog = catalog(&app)?;
     let threshold = match call.parameter("threshold") {
@@ -64,9 +85,6 @@ pub(super) async fn duplicates(app: Arc<App>, call: Call) -> Result<Response, Fa
         },
     };
     let groups = read(&app, &call, move || catalog.duplicates(threshold)).await??;
-    let groups: Vec<Vec<Value>> = groups
-        .into_iter()
-        .map(|group| group.iter().map(|(id, path)| json!({ "id": id, "path": path })).collect())
-        .collect();
+    let groups: Vec<Vec<Value>> = groups.iter().map(|group| named(group)).collect();
     Ok(json(&json!({ "groups": groups })))
 }

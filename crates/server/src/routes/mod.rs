@@ -107,6 +107,7 @@ pub(crate) fn all() -> Vec<Route> {
         route("POST", "/search", Search, Json, search::search),
         route("GET", "/index", Search, Nothing, index::status),
         route("POST", "/index/update", Write, Nothing, index::update),
+        route("GET", "/index/pictures", Search, Nothing, index::newest),
         route("GET", "/index/duplicates", Search, Nothing, index::duplicates),
         route("GET", "/thumbnail/{id}", Search, Nothing, pictures::thumbnail).gives(PICTURE),
         route("GET", "/picture/{id}", Search, Nothing, pictures::picture).gives("image/*"),

@@ -209,6 +209,28 @@ fn clip_retrievals_protocol() {
 }
 
 #[test]
+fn the_newest_pictures() {
+    let indexed = indexed();
+    let server = running(&indexed.index);
+    let all = server.get("/index/pictures").json();
+    let ids = |found: &Value| -> Vec<i64> {
+        found["pictures"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["id"].as_i64().unwrap())
+            .collect()
+    };
+    assert_eq!(ids(&all).len(), altclip_nano::PICTURES.len());
+    assert!(ids(&all).windows(2).all(|pair| pair[0] > pair[1]));
+    let two = server.get("/index/pictures?limit=2").json();
+    assert_eq!(ids(&two), ids(&all)[..2]);
+    assert!(two["pictures"][0]["path"].as_str().unwrap().ends_with(".png"));
+    assert_eq!(server.get("/index/pictures?limit=0").status, 422);
+    assert_eq!(server.get("/index/pictures?limit=1001").status, 422);
+}
+
+#[test]
 fn near_duplicates() {
     let indexed = indexed();
     let server = running(&indexed.index);

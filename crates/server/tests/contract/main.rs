@@ -7,6 +7,7 @@ mod faults;
 mod index;
 mod lifecycle;
 mod load;
+mod page;
 mod refusals;
 mod sabotage;
 mod slow;
