@@ -243,6 +243,7 @@ fn settings() -> Vec<Row> {
             for (from, file) in [
                 ("families/chinese_clip", "config.json"),
                 ("families/chinese_clip", "model.safetensors"),
+                ("clip", "preprocessor_config.json"),
                 ("tokenizer_bert", "tokenizer.json"),
                 ("tokenizer_bert", "tokenizer_config.json"),
             ] {
