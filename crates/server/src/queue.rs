@@ -13,6 +13,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
+/// Full batches that may wait however long they take: fewer would leave the engine with part of one.
+const BATCHES_AHEAD: u32 = 2;
+
 /// What an item is of: each kind has a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
@@ -206,7 +209,9 @@ impl Queue {
                 continue;
             }
             let wait = self.wait(&state, kind);
-            let too_long = held > 0 && wait > admission;
+            // Where a batch takes longer than that, what waits may still fill the next ones.
+            let batches = state.times[kind as usize].of_full() * BATCHES_AHEAD;
+            let too_long = held > 0 && wait > admission.max(batches);
             if too_long || held + brings > self.bounds[kind as usize] {
                 return Err(Full { wait, waiting: held });
             }
