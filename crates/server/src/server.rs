@@ -30,6 +30,8 @@ const BACKLOG: u32 = 1024;
 const REST: Duration = Duration::from_millis(50);
 /// How long a server that stops still takes connections, to answer them that it does.
 const FAREWELL: Duration = Duration::from_millis(300);
+/// Longest wait for the first forward.
+const FIRST: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(20);
 /// Threads of the sockets at most.
 const SOCKET_THREADS: usize = 4;
@@ -156,6 +158,9 @@ impl Server {
             metrics: Arc::clone(&app.metrics),
         };
         let worker = worker.spawn().map_err(system("a thread"))?;
+        // Whoever is told that it listens finds it ready. One that does not answer yet says so itself.
+        let first = crate::embed::canary(&app, Instant::now() + FIRST);
+        let _ = runtime.block_on(async { tokio::time::timeout(FIRST, first).await });
         app.log.line(
             "info",
             "start",
