@@ -2,6 +2,7 @@
 
 use crate::guard::NonFinite;
 use altclip_report::{Code, Diagnose, Report};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 /// An error of a training run.
@@ -59,6 +60,16 @@ pub enum Error {
         found: usize,
         /// What the other part needs.
         expected: usize,
+    },
+    /// A size of a model that cannot be.
+    #[error("{what} is {found}")]
+    Size {
+        /// Its name in config.json.
+        what: &'static str,
+        /// Its value.
+        found: usize,
+        /// From where to where it may go.
+        limits: RangeInclusive<usize>,
     },
     /// A tensor that nothing knows.
     #[error("there is no tensor {0}")]
@@ -175,6 +186,11 @@ impl Diagnose for Error {
                 .got(found.to_string())
                 .expected(expected.to_string())
                 .help("leave project_dim out of the student's config.json, or take another teacher"),
+            Error::Size { what, found, limits } => training(Code::E6013)
+                .place(format!("config.json, {what}"))
+                .got(found.to_string())
+                .expected(format!("{} to {}", limits.start(), limits.end()))
+                .help("correct config.json"),
             Error::NoTensor(_) | Error::NoGradient(_) | Error::NoPixels { .. } => {
                 training(Code::E9001).help("please report this line")
             }

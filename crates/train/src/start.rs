@@ -42,6 +42,8 @@ const TOKENIZER_FILES: [&str; 9] = [
     "vocab.txt",
 ];
 const PREPROCESSOR: &str = "preprocessor_config.json";
+/// Blocks of a tower that is made of random numbers; no published one has a tenth of them.
+const MAX_LAYERS: usize = 512;
 
 /// What one side of a folder brings along.
 struct Folder {
@@ -195,6 +197,23 @@ impl Start {
         let model = Model::read(&bytes, &Checkpoint::empty())?;
         if model.vision.is_none() {
             return Err(altclip_models::Error::NoTower("vision tower").into());
+        }
+        if let Some(vision) = &model.vision
+            && !(1..=vision.image_size).contains(&vision.patch_size)
+        {
+            return Err(Error::Size {
+                what: "patch_size",
+                found: vision.patch_size,
+                limits: 1..=vision.image_size,
+            });
+        }
+        let depths =
+            [Some(model.text.blocks()), model.vision.as_ref().map(|vision| &vision.blocks)];
+        for blocks in depths.into_iter().flatten() {
+            let (what, found) = ("num_hidden_layers", blocks.num_hidden_layers);
+            if !(1..=MAX_LAYERS).contains(&found) {
+                return Err(Error::Size { what, found, limits: 1..=MAX_LAYERS });
+            }
         }
         let expected = model.tensors()?;
         let tensor = |tensor: &Expected| {

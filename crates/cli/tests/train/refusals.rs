@@ -73,6 +73,16 @@ fn distill(data: &Data, flags: &[&str]) -> Run {
     data.train("distill", "out", &[&["--max-steps", "4"], flags].concat())
 }
 
+/// A CLIP from random numbers whose configuration has another number somewhere.
+fn clip_with(data: &Data, pointer: &str, number: u64) -> Run {
+    let path = data.at("clip/config.json");
+    let mut config: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    *config.pointer_mut(pointer).unwrap() = json!(number);
+    std::fs::write(&path, config.to_string()).unwrap();
+    data.train("clip", "out", &["--max-steps", "1"])
+}
+
 fn entry(name: &str, kind: u8, data: &[u8]) -> Vec<u8> {
     let mut head = vec![0u8; 512];
     head[..name.len()].copy_from_slice(name.as_bytes());
@@ -254,6 +264,15 @@ fn settings() -> Vec<Row> {
         row("a CLIP as student", Code::E6013, &["--student"], |data| {
             let student = data.model("clip");
             distill(data, &["--student", &student])
+        }),
+        row("patches larger than the picture", Code::E6013, &["patch_size"], |data| {
+            clip_with(data, "/vision_config/patch_size", 1000)
+        }),
+        row("more blocks than can be", Code::E6013, &["num_hidden_layers"], |data| {
+            clip_with(data, "/text_config/num_hidden_layers", 100_000_000)
+        }),
+        row("fewer tokens than the tokenizer has", Code::E6013, &["vocab_size"], |data| {
+            clip_with(data, "/text_config/vocab_size", 1)
         }),
         row("a student of another width", Code::E6013, &["24", "32"], |data| {
             let student = data.model("alt_l");

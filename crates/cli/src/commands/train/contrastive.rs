@@ -101,6 +101,20 @@ pub(crate) fn clip(args: &Clip, reporter: Reporter) -> Result<(), Failure> {
     let pictures = pictures(&dir, full.augment.into(), full.run.seed)?;
     let task = Contrastive::new(start.model, session.engine(), pictures.len(), None);
     let ids = ids(&dir, &full.run)?;
+    let (rows, pieces) = (start.model.text.vocab_size(), ids.tokenizer.vocab_size());
+    if rows < pieces {
+        return Err(Failure::one(
+            Report::new(
+                Code::E6013,
+                "training",
+                "the table of tokens is smaller than the tokenizer",
+            )
+            .place("config.json, vocab_size")
+            .got(rows.to_string())
+            .expected(format!("at least {pieces}"))
+            .help("correct vocab_size in config.json"),
+        ));
+    }
     session.check(&check::captions(&data, &ids, &full.run))?;
     let samples = samples::captions(Arc::new(data), ids, pictures, None);
     let measure = session.measure(&dir, &dir, false)?;
