@@ -119,13 +119,14 @@ impl Model {
         }
         let mut warnings = opened.warnings().to_vec();
         warnings.extend(check_vocabulary(&tokenizer, &opened)?);
+        let backend = backend(&options, &opened);
         Ok(Self {
             opened,
             repaired: OnceLock::new(),
             settings,
             tokenizer: Arc::new(tokenizer),
             path: path.to_owned(),
-            backend: backend(&options),
+            backend,
             options,
             warnings,
             text: Lazy::default(),
@@ -153,7 +154,7 @@ impl Model {
         let options = LoadOptions { precision, ..self.options.clone() };
         self.opened = Parts::of_folder(&self.path, &options)?.opened;
         self.repaired = OnceLock::new();
-        self.backend = backend(&options);
+        self.backend = backend(&options, &self.opened);
         self.options = options;
         self.reranker.clear();
         let (text, image) = (self.text.clear(), self.image.clear());
@@ -477,9 +478,11 @@ impl Model {
 }
 
 /// What executes a model that is loaded so.
-fn backend(options: &LoadOptions) -> CpuBackend {
+fn backend(options: &LoadOptions, opened: &Opened) -> CpuBackend {
     let backend = CpuBackend::new(options.threads).with_precision(options.precision);
-    if options.own_memory { backend.with_own_tables() } else { backend }
+    // A packed model file is in memory as a whole, with its tables.
+    let is_packed = opened.checkpoint().packed_info().is_some();
+    if options.own_memory && !is_packed { backend.with_own_tables() } else { backend }
 }
 
 /// What `info` says of a folder: everything that can be told without reading a weight.
