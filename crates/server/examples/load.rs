@@ -73,6 +73,8 @@ struct Seen {
     status: u16,
     retry_after: bool,
     seconds: f64,
+    /// It came before the arrivals ended.
+    in_time: bool,
 }
 
 impl Clients {
@@ -123,11 +125,8 @@ impl Clients {
                     if keep {
                         self.free.lock().unwrap().push(stream);
                     }
-                    return Some(Seen {
-                        status,
-                        retry_after,
-                        seconds: due.elapsed().as_secs_f64(),
-                    });
+                    let seconds = due.elapsed().as_secs_f64();
+                    return Some(Seen { status, retry_after, seconds, in_time: true });
                 }
                 None if is_new => return None,
                 None => {}
@@ -252,7 +251,10 @@ async fn offered(clients: &Arc<Clients>, rate: f64, seconds: f64) -> (Vec<Seen>,
         let (unanswered, open) = (Arc::clone(&unanswered), Arc::clone(&open));
         tasks.push(tokio::spawn(async move {
             match clients.ask(at).await {
-                Some(one) => seen.lock().unwrap().push(one),
+                Some(one) => {
+                    let in_time = begun.elapsed().as_secs_f64() <= seconds;
+                    seen.lock().unwrap().push(Seen { in_time, ..one });
+                }
                 None => {
                     unanswered.fetch_add(1, Ordering::Relaxed);
                 }
@@ -295,7 +297,8 @@ async fn main() {
         let (seen, unanswered) = offered(&clients, shape * most, options.seconds).await;
         let (good, refused) = (milliseconds(&seen, 200), milliseconds(&seen, 503));
         let told = seen.iter().filter(|seen| seen.status == 503 && seen.retry_after).count();
-        let goodput = good.len() as f64 / options.seconds;
+        let timely = seen.iter().filter(|seen| seen.status == 200 && seen.in_time).count();
+        let goodput = timely as f64 / options.seconds;
         let wanted = (shape * most).min(most);
         println!(
             "{}",
