@@ -60,7 +60,7 @@ impl App {
             _ => host,
         };
         if host.is_empty() || self.hosts.iter().any(|known| known.eq_ignore_ascii_case(name)) {
-            return Ok(());
+            return check_origin(headers, host);
         }
         let report = Report::new(Code::E8006, "server", "the request is for another host")
             .got(quote(host))
@@ -88,4 +88,22 @@ impl App {
             }
         }
     }
+}
+
+/// What a browser sends for a page of another site is refused; programs send neither header.
+fn check_origin(headers: &HeaderMap, host: &str) -> Result<(), Fault> {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("null"));
+    let origin = text("origin").filter(|origin| {
+        let own = origin.split_once("://").map_or(*origin, |(_, own)| own);
+        !own.eq_ignore_ascii_case(host)
+    });
+    // A link to the page is followed from anywhere.
+    let navigates = text("sec-fetch-mode") == Some("navigate");
+    let site = text("sec-fetch-site").filter(|site| *site == "cross-site" && !navigates);
+    let Some(found) = origin.or(site) else { return Ok(()) };
+    let report = Report::new(Code::E8006, "server", "the request is of a page of another site")
+        .got(quote(found))
+        .expected("a page of this server, or a program")
+        .help("set a key to serve pages of other sites");
+    Err(Fault::new(StatusCode::FORBIDDEN, report))
 }

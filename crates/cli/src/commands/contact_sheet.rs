@@ -42,7 +42,9 @@ pub(super) fn write(
         }
     }
     page.add(&sheet);
-    files::write_file(path, true, |out| out.write_all(page.html().as_bytes()))?;
+    // A sheet takes the place of an older one, never of anything else.
+    let is_page = path.extension().is_some_and(|extension| extension == "html");
+    files::write_file(path, is_page, |out| out.write_all(page.html().as_bytes()))?;
     if open {
         show(path);
     }

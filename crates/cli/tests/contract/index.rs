@@ -347,6 +347,12 @@ fn a_contact_sheet_is_one_file_that_needs_no_network() {
     assert!(
         !html.contains("http://") && !html.contains("https://") && !html.contains("<script src")
     );
+    // A picture is not written over.
+    let panda = place.picture("panda.png").to_string_lossy().into_owned();
+    let before = std::fs::read(&panda).unwrap();
+    let outcome = place.run(&["search", "panda", "--html", &panda]).go();
+    assert!(outcome.status == Some(2) && outcome.stderr.contains("[E1003]"), "{}", outcome.stderr);
+    assert!(std::fs::read(&panda).unwrap() == before);
 }
 
 #[test]

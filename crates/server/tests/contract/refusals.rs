@@ -247,6 +247,24 @@ fn methods_paths_and_media_types() {
     let mut stream = connect(server.address);
     let head = b"GET /info HTTP/1.1\r\nhost: evil.example:80\r\nconnection: close\r\n\r\n";
     judge("host", "/info", &raw(&mut stream, head, b""), 403, "E8006", "localhost");
+    for (line, code) in [
+        ("origin: http://evil.example", 403),
+        ("origin: null", 403),
+        ("sec-fetch-site: cross-site", 403),
+        ("origin: http://localhost", 200),
+        ("sec-fetch-site: same-origin", 200),
+        ("sec-fetch-mode: navigate\r\nsec-fetch-site: cross-site", 200),
+    ] {
+        let mut stream = connect(server.address);
+        let head =
+            format!("GET /info HTTP/1.1\r\nhost: localhost\r\n{line}\r\nconnection: close\r\n\r\n");
+        let reply = raw(&mut stream, head.as_bytes(), b"");
+        if code == 200 {
+            assert_eq!(reply.status, 200, "{line}");
+        } else {
+            judge(line, "/info", &reply, code, "E8006", "another site");
+        }
+    }
 }
 
 #[test]
