@@ -104,6 +104,10 @@ impl Plan {
     }
 }
 
+fn is_empty(dir: &Path) -> bool {
+    std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
+}
+
 struct Walk<'k> {
     plan: Plan,
     known: &'k HashMap<String, (u64, i64, u128)>,
@@ -121,9 +125,19 @@ impl Walk<'_> {
                 self.fault(root, Error::FolderGone { path: root.to_owned(), what }.report());
                 self.unread.push(root.to_owned());
             }
+            // Where a disk was mounted an empty folder is left.
+            Ok(metadata) if metadata.is_dir() && is_empty(root) && self.knows_of(root) => {
+                let what = "an empty folder".to_owned();
+                self.fault(root, Error::FolderGone { path: root.to_owned(), what }.report());
+                self.unread.push(root.to_owned());
+            }
             Ok(metadata) if metadata.is_dir() => self.folder(root, 0),
             Ok(metadata) => self.file(root, &metadata),
         }
+    }
+
+    fn knows_of(&self, root: &Path) -> bool {
+        self.known.keys().any(|path| Path::new(path).starts_with(root))
     }
 
     fn fault(&mut self, path: &Path, report: Report) {

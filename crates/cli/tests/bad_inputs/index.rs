@@ -283,6 +283,15 @@ fn writers() -> Vec<Row> {
                 on(case, &["index", "update"])
             },
         ),
+        check("IX10", "the same, with the empty folder that it was mounted on", |case| {
+            made(case);
+            std::fs::rename(case.path("pictures"), case.path("elsewhere")).unwrap();
+            std::fs::create_dir(case.path("pictures")).unwrap();
+            let outcome = on(case, &["index", "update"]).ok();
+            assert!(outcome.stderr.contains("[W7013]"), "{}", outcome.stderr);
+            let status = on(case, &["index", "status", "--json"]).ok();
+            assert_eq!(status.rows()[0]["images"], 3);
+        }),
     ]
 }
 
