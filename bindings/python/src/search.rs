@@ -5,8 +5,8 @@ use crate::model::Model;
 use altclip_durable::RealFs;
 use altclip_kernels::Pool;
 use altclip_search::{
-    Answer, Ask, Background, Content, Filter, Flat, Index, Judge, Query, Scan, Searcher, Shown,
-    ShownMatch, Term, answer, day,
+    Answer, Ask, Background, Content, Filter, Flat, Index, Judge, Nulls, Query, Scan, Searcher,
+    Shown, ShownMatch, Term, answer, day,
 };
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -24,6 +24,7 @@ struct Open {
     index: Index,
     flat: Flat,
     background: Background,
+    nulls: Arc<Nulls>,
     pool: Pool,
     model: Arc<altclip::Model>,
     scale: f32,
@@ -53,7 +54,7 @@ impl Search {
             let background = Background::of_index(&index, &RealFs, || Ok::<_, Fault>(&*model))?;
             let scale = model.opened().scale().map_err(altclip::Error::from)?;
             let pool = Pool::new(model.options().threads);
-            Ok(Open { index, flat, background, pool, model, scale })
+            Ok(Open { index, flat, background, nulls: Arc::default(), pool, model, scale })
         })?;
         Ok(Self { open: Mutex::new(Some(open)), process: std::process::id() })
     }
@@ -130,7 +131,7 @@ impl Search {
 impl Open {
     fn answer(&self, query: &Query, ask: &Ask) -> Result<Answer, Fault> {
         let searcher = Searcher::new(&self.flat, &self.pool);
-        let judge = Judge::new(&searcher, &self.background, self.scale);
+        let judge = Judge::new(&searcher, &self.background, self.scale).keeping(&self.nulls);
         let mut encode = |content: &Content| -> Result<Vec<f32>, Fault> {
             let rows = match content {
                 Content::Text(text) => self.model.encode_text(&[text])?,

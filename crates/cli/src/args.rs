@@ -515,8 +515,13 @@ impl Bench {
     }
 
     pub(crate) fn threads(&self) -> usize {
-        self.threads.map_or_else(|| altclip::LoadOptions::default().threads, usize::from)
+        threads(self.threads)
     }
+}
+
+/// Threads as typed, or as many as the process may use.
+pub(crate) fn threads(typed: Option<u16>) -> usize {
+    typed.map_or_else(|| altclip::LoadOptions::default().threads, usize::from)
 }
 
 /// Largest batch, text and number of texts of a measurement.

@@ -17,7 +17,7 @@
 use crate::background::Background;
 use crate::language::Group;
 use crate::search::{Searcher, moments};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// Fewest pictures for which a probability is said.
 pub const LEAST_PICTURES: usize = 50;
@@ -87,8 +87,13 @@ pub struct Judge<'s, 'f> {
     /// What cosines are multiplied by before a softmax, as the model learned it.
     scale: f32,
     reason: Option<Uncalibrated>,
-    nulls: [OnceLock<Null>; Group::ALL.len()],
+    nulls: Arc<Nulls>,
 }
+
+/// The null distributions of a collection, each computed when a query first needs it: to be kept, by whoever
+/// answers more than one query, as long as rows, background and scale are the same.
+#[derive(Default)]
+pub struct Nulls([OnceLock<Null>; Group::ALL.len()]);
 
 /// A query as a judge sees it.
 pub struct Asked {
@@ -145,7 +150,12 @@ impl<'s, 'f> Judge<'s, 'f> {
         } else {
             None
         };
-        Self { searcher, background, scale, reason, nulls: Default::default() }
+        Self { searcher, background, scale, reason, nulls: Arc::default() }
+    }
+
+    /// The same judge with what others of the same collection, background and scale have computed.
+    pub fn keeping(self, nulls: &Arc<Nulls>) -> Self {
+        Self { nulls: Arc::clone(nulls), ..self }
     }
 
     /// Why no probability is said of a query here, if so.
@@ -164,7 +174,7 @@ impl<'s, 'f> Judge<'s, 'f> {
 
     fn null(&self, group: Group) -> &Null {
         let place = Group::ALL.iter().position(|&other| other == group).unwrap_or(0);
-        self.nulls[place]
+        self.nulls.0[place]
             .get_or_init(|| Null::new(self.searcher, self.background, group, self.scale))
     }
 
@@ -284,6 +294,19 @@ mod tests {
                 wrong += u32::from(p >= MATCHES);
             }
             assert!(found >= 80 && wrong <= 15, "{found} found, {wrong} wrong");
+        });
+    }
+
+    #[test]
+    fn what_is_kept_judges_alike() {
+        judged(&collection(), |searcher, judge| {
+            let (asked, background) = (english(text(3, 503)), background());
+            let nulls = Arc::default();
+            for _ in 0..2 {
+                let keeping = Judge::new(searcher, &background, SCALE).keeping(&nulls);
+                assert_eq!(keeping.probability(&asked, 3), judge.probability(&asked, 3));
+            }
+            assert_eq!(nulls.0.iter().filter(|null| null.get().is_some()).count(), 1);
         });
     }
 

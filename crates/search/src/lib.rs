@@ -43,7 +43,8 @@ pub use flat::Flat;
 pub use head::Head;
 pub use index::Index;
 pub use judge::{
-    Asked, HUB, Judge, LEAST_PICTURES, MATCHES, Parameters, Uncalibrated, logistic, parameters,
+    Asked, HUB, Judge, LEAST_PICTURES, MATCHES, Nulls, Parameters, Uncalibrated, logistic,
+    parameters,
 };
 pub use language::Group;
 pub use picture::{MAX_PATH_BYTES, MAX_WIDTH, Picture, to_bytes, to_numbers};

@@ -7,8 +7,8 @@ use altclip::Model;
 use altclip_durable::RealFs;
 use altclip_report::{Code, Diagnose as _, Report};
 use altclip_search::{
-    Answer, Ask, Background, Content, Error, Flat, Hit, Index, Judge, Match, Picture, Plan, Query,
-    Scan, Searcher, Settings, Told, answer,
+    Answer, Ask, Background, Content, Error, Flat, Hit, Index, Judge, Match, Nulls, Picture, Plan,
+    Query, Scan, Searcher, Settings, Told, answer,
 };
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -34,6 +34,7 @@ struct Opened {
     index: Index,
     flat: Arc<Flat>,
     background: Arc<Background>,
+    nulls: Arc<Nulls>,
     /// The commit and the generation that these are of.
     sequence: u64,
     generation: String,
@@ -129,7 +130,8 @@ impl Catalog {
     ) -> Result<Answer, Fault> {
         let opened = self.fresh()?;
         let searcher = Searcher::new(&opened.flat, &self.pool);
-        let judge = Judge::new(&searcher, &opened.background, self.engine.scale());
+        let judge =
+            Judge::new(&searcher, &opened.background, self.engine.scale()).keeping(&opened.nulls);
         let mut encode = |content: &Content| -> Result<Vec<f32>, Fault> {
             let row = match content {
                 Content::Text(text) => texts.get(text),
@@ -321,7 +323,8 @@ fn open(dir: &Path, engine: &dyn Engine) -> Result<Opened, Fault> {
         Ok(model.get_or_init(|| loaded))
     };
     let background = Background::of_index(&index, &RealFs, || load().map(|model| &**model))?;
-    Ok(Opened { index, flat, background: Arc::new(background), sequence, generation })
+    let (background, nulls) = (Arc::new(background), Arc::default());
+    Ok(Opened { index, flat, background, nulls, sequence, generation })
 }
 
 /// The name of the generation that counts.

@@ -3,7 +3,7 @@
 use super::{Tally, progress};
 use crate::args::{
     Index as Args, IndexAdd, IndexDuplicates, IndexExport, IndexHubs, IndexImport, IndexPath,
-    IndexRead, IndexRemove, IndexRepair, IndexTask, IndexUpdate, MaxBad, RunArgs,
+    IndexRead, IndexRemove, IndexRepair, IndexTask, IndexUpdate, MaxBad, RunArgs, threads,
 };
 use crate::failure::{Failure, Reporter};
 use crate::host;
@@ -492,7 +492,7 @@ fn hubs(args: &IndexHubs, reporter: Reporter) -> Result<(), Failure> {
     let flat = index.flat()?;
     reporter.warn(&index.take_notices());
     let background = Background::of_index(&index, &RealFs, || wanted.model())?;
-    let pool = altclip_kernels::Pool::new(LoadOptions::default().threads);
+    let pool = altclip_kernels::Pool::new(threads(args.run.threads));
     let mut out = Out::new();
     for Hit { row, score } in
         altclip_search::hubs(&Searcher::new(&flat, &pool), &background, args.threshold)

@@ -2,10 +2,9 @@
 
 use super::contact_sheet;
 use super::index::{Wanted, open};
-use crate::args::Search;
+use crate::args::{Search, threads};
 use crate::failure::{Failure, Reporter};
 use crate::output::{Out, bar, pad};
-use altclip::LoadOptions;
 use altclip_durable::RealFs;
 use altclip_search::{
     Answer, Ask, Background, Content, Filter, Judge, Query, Scan, Searcher, Term, answer, day,
@@ -30,8 +29,7 @@ pub(crate) fn run(args: &Search, reporter: Reporter) -> Result<(), Failure> {
     reporter.warn(&index.take_notices());
     let scale = wanted.model()?.opened().scale().map_err(altclip::Error::from)?;
     let background = Background::of_index(&index, &RealFs, || wanted.model())?;
-    let threads = args.run.threads.map_or(LoadOptions::default().threads, usize::from);
-    let pool = altclip_kernels::Pool::new(threads);
+    let pool = altclip_kernels::Pool::new(threads(args.run.threads));
     let searcher = Searcher::new(&flat, &pool);
     let judge = Judge::new(&searcher, &background, scale);
     let mut encode = |content: &Content| -> Result<Vec<f32>, Failure> {

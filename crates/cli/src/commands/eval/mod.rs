@@ -61,7 +61,7 @@ fn files_of(args: &EvalRetrieval) -> Option<arrays::Files<'_>> {
 }
 
 fn threads(run: &RunArgs) -> usize {
-    run.threads.map_or_else(|| altclip::LoadOptions::default().threads, usize::from)
+    crate::args::threads(run.threads)
 }
 
 /// What a user should know before believing a figure.

@@ -412,8 +412,7 @@ fn stranger(out: &Path) -> Option<String> {
 
 /// Number of threads of a run.
 pub(crate) fn threads(run: &Run) -> usize {
-    let all = || std::thread::available_parallelism().map_or(1, usize::from);
-    run.threads.map_or_else(all, usize::from)
+    crate::args::threads(run.threads)
 }
 
 pub(crate) fn write_fault(path: &Path, error: &std::io::Error) -> Failure {
