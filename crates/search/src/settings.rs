@@ -158,8 +158,10 @@ fn fingerprint(path: &Path, model: &Model) -> Result<String, Error> {
     weights(path)?.iter().try_for_each(|file| add(file))?;
     if path.is_dir() {
         FILES.iter().map(|name| path.join(name)).try_for_each(|file| add(&file))?;
-        // The same vocabulary may be put together in another order.
-        model.tokenizer().source_files().iter().try_for_each(|file| add(file))?;
+        // The same vocabulary may be put together in another order. A tokenizer out of a cache names its
+        // files without their folder.
+        let names = model.tokenizer().source_files().iter().filter_map(|file| file.file_name());
+        names.map(|name| path.join(name)).try_for_each(|file| add(&file))?;
     }
     Ok(format!("{:032x}", hash.digest128()))
 }

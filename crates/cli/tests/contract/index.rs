@@ -136,6 +136,23 @@ fn a_picture_is_acknowledged_once_and_an_index_says_what_it_holds() {
 }
 
 #[test]
+fn an_index_is_made_in_every_precision() {
+    for precision in ["f32", "bf16", "int8"] {
+        let place = Place::with_emoji();
+        // The second time the weights come from the cache that the first made.
+        for _ in 0..2 {
+            place
+                .run(&["index", "add", &place.at("pictures"), "--model", "nano"])
+                .env("ALTCLIP_PRECISION", precision)
+                .ok();
+        }
+        let status = place.run(&["index", "status"]).ok().rows();
+        assert_eq!(status[0]["precision"], *precision, "{status:?}");
+        assert!(!names(&place.search(&["狗脸"])).is_empty());
+    }
+}
+
+#[test]
 fn an_index_follows_its_folder() {
     let place = Place::with_emoji();
     place.add();
