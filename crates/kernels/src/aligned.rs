@@ -78,6 +78,14 @@ impl<T: Plain> Aligned<T> {
     }
 }
 
+/// An empty vector with room for `capacity` values, on large pages where the system has them and the room
+/// is several of them: for what grows, or is read value by value, and is then scanned from end to end.
+pub fn large_vec<T: Plain>(capacity: usize) -> Vec<T> {
+    let mut values = Vec::with_capacity(capacity);
+    large::advise(values.spare_capacity_mut());
+    values
+}
+
 /// Whether a buffer comes from the system itself: its pages are zeros already, and large pages are
 /// asked for before any is touched.
 fn is_large(layout: &Layout) -> bool {
@@ -127,6 +135,19 @@ mod large {
         unsafe { libc::munmap(start.cast(), whole(bytes).unwrap_or(bytes)) };
     }
 
+    /// Asks for large pages where they lie whole inside of the memory.
+    pub(super) fn advise<T>(memory: &mut [T]) {
+        let bytes = size_of_val(memory);
+        let start = memory.as_mut_ptr().cast::<u8>();
+        let before = start.align_offset(LARGE_PAGE);
+        let inside = bytes.saturating_sub(before) / LARGE_PAGE * LARGE_PAGE;
+        if inside > 0 {
+            // SAFETY: the pages lie inside of memory that is borrowed exclusively; the advice changes
+            // nothing of what they hold, and a refusal nothing but speed.
+            unsafe { libc::madvise(start.add(before).cast(), inside, libc::MADV_HUGEPAGE) };
+        }
+    }
+
     /// Bytes of whole large pages.
     fn whole(bytes: usize) -> Option<usize> {
         bytes.checked_next_multiple_of(LARGE_PAGE)
@@ -140,6 +161,8 @@ mod large {
     pub(super) fn map(_: usize) -> *mut u8 {
         std::ptr::null_mut()
     }
+
+    pub(super) fn advise<T>(_: &mut [T]) {}
 
     /// # Safety
     /// Never called.

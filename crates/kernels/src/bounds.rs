@@ -80,17 +80,16 @@ fn slices() {
 }
 
 #[test]
-fn bits() {
+fn nibbles() {
     let runner = Runner::new();
     let mut random = Random::new(9);
-    for words in 1..20 {
-        let mut word = || u64::from_le_bytes(std::array::from_fn(|_| random.below(256) as u8));
-        let x: Vec<u64> = (0..3 * words).map(|_| word()).collect();
-        let planes: Vec<u64> = (0..5 * words).map(|_| word()).collect();
-        runner.in_all_places(&format!("bits {words}"), &|kernels, pool, place| {
+    for bytes in 1..20 {
+        let codes: Vec<u8> = (0..64 * bytes).map(|_| random.below(256) as u8).collect();
+        let tables: Vec<u8> = (0..32 * bytes).map(|_| random.below(128) as u8).collect();
+        runner.in_all_places(&format!("nibbles {bytes}"), &|kernels, pool, place| {
             let mut out = place.fill(0u32, 3);
-            kernels.scan_bits(pool, &place.put(&x), words, &place.put(&planes), &mut out);
-            out.iter().map(|&count| count as f32).collect()
+            kernels.scan_nibbles(pool, &place.put(&codes), bytes, &place.put(&tables), &mut out);
+            out.iter().map(|&sum| sum as f32).collect()
         });
     }
 }

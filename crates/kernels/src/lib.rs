@@ -65,6 +65,7 @@ mod elementwise;
 mod exp;
 mod gemm;
 mod layer_norm;
+pub mod nibbles;
 mod pool;
 mod reduced;
 pub mod reference;
@@ -75,7 +76,7 @@ pub mod testing;
 mod transpose;
 
 pub use activation::Activation;
-pub use aligned::{Aligned, Plain};
+pub use aligned::{Aligned, Plain, large_vec};
 pub use attention::{AttentionF32, AttentionGradients};
 pub use backward::DropoutMask;
 pub use dispatch::{Isa, Kernels, isa_notice};

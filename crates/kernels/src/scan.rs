@@ -1,7 +1,7 @@
-//! Rows that are compared with a query: dot products of `f16` rows, counts of shared bits, the best few.
+//! Rows that are compared with a query: dot products of `f16` rows, the best few.
 //!
-//! An index is read from end to end for each query, so its rows are small (`f16`, or one bit a value)
-//! and are read once for up to four queries. A product has two sums (even and odd vectors of 16 values),
+//! An index is read from end to end for each query, so its rows are small and are read once for up to four
+//! queries. A product has two sums (even and odd vectors of 16 values),
 //! whatever rows and queries are computed beside it, so its bits depend on nothing else.
 
 use std::ops::Range;
@@ -15,6 +15,8 @@ use crate::elementwise::for_runs;
 const QUERIES: usize = 4;
 /// Rows at a time where there is one query.
 const ROWS: usize = 4;
+/// Rows between those that are read and those that are asked for.
+const AHEAD: usize = 4;
 /// Products of rows and queries of one task: enough to be worth its start.
 const TASK_PRODUCTS: usize = 1024;
 
@@ -87,6 +89,10 @@ unsafe fn tile<V: F32x16, const R: usize, const Q: usize>(
         let mut sums: Sums<V, R, Q> = [[[V::splat(0.0); 2]; Q]; R];
         let mut at = 0;
         while at + 2 * LANES <= tile.width {
+            // The processor sees no pattern in rows read side by side; without a word it waits for each.
+            for r in 0..R {
+                V::prefetch(tile.rows.wrapping_add((r + AHEAD) * tile.width + at).cast());
+            }
             step(tile, at, 0, None, &mut sums);
             step(tile, at + LANES, 1, None, &mut sums);
             at += 2 * LANES;
@@ -153,87 +159,6 @@ pub(crate) unsafe fn scan_f16<V: F32x16>(
     }
 }
 
-/// `Σ_p 2^p · |row ∧ plane_p|`, the count of bits that a row shares with the planes of a number.
-#[inline(always)]
-fn count(rows: &[u64], words: usize, planes: &[u64], out: &mut [u32]) {
-    for (row, out) in rows.chunks_exact(words).zip(out) {
-        *out = 0;
-        for (p, plane) in planes.chunks_exact(words).enumerate() {
-            let shared = row.iter().zip(plane).map(|(a, b)| u64::from((a & b).count_ones()));
-            *out = out.wrapping_add((shared.sum::<u64>() as u32) << p);
-        }
-    }
-}
-
-/// # Safety
-/// The processor has the features.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "popcnt")]
-unsafe fn count_popcnt(rows: &[u64], words: usize, planes: &[u64], out: &mut [u32]) {
-    count(rows, words, planes, out);
-}
-
-/// # Safety
-/// The processor has the features.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vpopcntdq,popcnt")]
-unsafe fn count_avx512<const P: usize>(
-    rows: &[u64],
-    words: usize,
-    planes: &[u64],
-    out: &mut [u32],
-) {
-    use std::arch::x86_64::*;
-
-    /// Words of a vector.
-    const WORDS: usize = 8;
-    debug_assert_eq!(planes.len(), P * words);
-    let whole = words / WORDS;
-    let tail = ((1u32 << (words % WORDS)) - 1) as __mmask8;
-    let steps = whole + usize::from(tail != 0);
-    for (row, out) in rows.chunks_exact(words).zip(out) {
-        let mut sums = [_mm512_setzero_si512(); P];
-        for step in 0..steps {
-            let mask = if step < whole { 0xff } else { tail };
-            // SAFETY: words outside of the mask are not read; those inside are in the row and plane.
-            unsafe {
-                let x = _mm512_maskz_loadu_epi64(mask, row.as_ptr().add(step * WORDS).cast());
-                for (p, sum) in sums.iter_mut().enumerate() {
-                    let at = planes.as_ptr().add(p * words + step * WORDS);
-                    let plane = _mm512_maskz_loadu_epi64(mask, at.cast());
-                    let shared = _mm512_popcnt_epi64(_mm512_and_si512(x, plane));
-                    *sum = _mm512_add_epi64(*sum, shared);
-                }
-            }
-        }
-        let mut sum = _mm512_setzero_si512();
-        for &plane in sums.iter().rev() {
-            sum = _mm512_add_epi64(_mm512_add_epi64(sum, sum), plane);
-        }
-        *out = _mm512_reduce_add_epi64(sum) as u32;
-    }
-}
-
-/// Rows, words of a row, planes, counts.
-#[cfg(target_arch = "x86_64")]
-type Count = unsafe fn(&[u64], usize, &[u64], &mut [u32]);
-
-/// `count_avx512` for a number of planes; none where they would not stay in registers.
-#[cfg(target_arch = "x86_64")]
-fn counter(planes: usize) -> Option<Count> {
-    Some(match planes {
-        1 => count_avx512::<1>,
-        2 => count_avx512::<2>,
-        3 => count_avx512::<3>,
-        4 => count_avx512::<4>,
-        5 => count_avx512::<5>,
-        6 => count_avx512::<6>,
-        7 => count_avx512::<7>,
-        8 => count_avx512::<8>,
-        _ => return None,
-    })
-}
-
 impl Kernels {
     /// Dot products of rows `[N, width]` of `f16` (as bits) with queries `[Q, width]`: `out` is `[N, Q]`.
     ///
@@ -264,45 +189,6 @@ impl Kernels {
             unsafe { (self.scan_f16)(rows, width, queries, out) }
         };
         for_runs(pool, out, stride * TASK_PRODUCTS.div_ceil(stride), &run);
-    }
-
-    /// For each row of `words` words the sum `Σ_p 2^p · |row ∧ plane_p|` over planes `[P, words]`: the
-    /// dot product of a row of bits with whole numbers of `P` bits.
-    ///
-    /// # Panics
-    /// Panics if the shapes do not fit each other.
-    pub fn scan_bits(
-        &self,
-        pool: &Pool,
-        rows: &[u64],
-        words: usize,
-        planes: &[u64],
-        out: &mut [u32],
-    ) {
-        let whole = |len: usize| words > 0 && len.is_multiple_of(words);
-        assert!(whole(rows.len()) && whole(planes.len()), "scan_bits: no whole rows of {words}");
-        assert_eq!(out.len(), rows.len() / words, "scan_bits: out is not [rows]");
-        let run = |range: Range<usize>, out: &mut [u32]| {
-            let rows = &rows[range.start * words..range.end * words];
-            #[cfg(target_arch = "x86_64")]
-            {
-                let wide = self.isa().has_avx512() && is_x86_feature_detected!("avx512vpopcntdq");
-                if wide
-                    && is_x86_feature_detected!("popcnt")
-                    && let Some(count) = counter(planes.len() / words)
-                {
-                    // SAFETY: the features were found, and there are so many planes.
-                    return unsafe { count(rows, words, planes, out) };
-                }
-                let counts = self.isa() != crate::Isa::Scalar;
-                if counts && is_x86_feature_detected!("popcnt") {
-                    // SAFETY: the feature was found.
-                    return unsafe { count_popcnt(rows, words, planes, out) };
-                }
-            }
-            count(rows, words, planes, out);
-        };
-        for_runs(pool, out, 4 * TASK_PRODUCTS, &run);
     }
 }
 
@@ -387,33 +273,6 @@ mod tests {
             kernels.scan_f16(pool, &x, 3, &q, &mut out);
             out
         });
-    }
-
-    #[test]
-    fn shared_bits_are_counted() {
-        let mut random = Random::new(3);
-        let mut word = || (0..8).fold(0u64, |bits, _| bits << 8 | random.below(256) as u64);
-        for words in (1..=17).chain([24]) {
-            for planes in 1..=9 {
-                let x: Vec<u64> = (0..5 * words).map(|_| word()).collect();
-                let p: Vec<u64> = (0..planes * words).map(|_| word()).collect();
-                let bit = |words: &[u64], i: usize| u32::from(words[i / 64] >> (i % 64) & 1 == 1);
-                let expected: Vec<f32> = x
-                    .chunks(words)
-                    .map(|x| {
-                        let plane = |(n, p): (usize, &[u64])| {
-                            (0..words * 64).map(|i| bit(x, i) * bit(p, i)).sum::<u32>() << n
-                        };
-                        p.chunks(words).enumerate().map(plane).sum::<u32>() as f32
-                    })
-                    .collect();
-                Runner::new().check("bits", &expected, &Bound::Absolute(0.0), &|kernels, pool| {
-                    let mut out = vec![7; 5];
-                    kernels.scan_bits(pool, &x, words, &p, &mut out);
-                    out.iter().map(|&count| count as f32).collect()
-                });
-            }
-        }
     }
 
     #[test]

@@ -9,6 +9,8 @@ use crate::picture::{MAX_WIDTH, to_bits};
 use crate::sketch::{Rotation, Sketch, sketch};
 use crate::store::Store;
 use altclip_durable::{Vfs, replace};
+use altclip_kernels::large_vec;
+use altclip_kernels::nibbles::BLOCK_ROWS;
 use half::f16;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -16,7 +18,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// Name of the file.
 pub(crate) const FLAT: &str = "flat";
-const MAGIC: &[u8; 16] = b"altclip flat 1\n\0";
+const MAGIC: &[u8; 16] = b"altclip flat 2\n\0";
 const HEADER_BYTES: usize = 16 + 3 * 8 + 8;
 const BLOCK_BYTES: usize = 64 << 10;
 const HASH_BYTES: usize = 8;
@@ -33,8 +35,8 @@ pub struct Flat {
     pub(crate) rows: Vec<u16>,
     /// Mean of the rows.
     pub(crate) mean: Vec<f32>,
-    /// `[N, words]`.
-    pub(crate) bits: Vec<u64>,
+    /// The signs in blocks of rows, byte by byte: `[N / 64, bytes, 64]`, the last block filled up with zeros.
+    pub(crate) bits: Vec<u8>,
     pub(crate) gains: Vec<f32>,
     pub(crate) ones: Vec<u32>,
     pub(crate) rotation: Rotation,
@@ -83,18 +85,22 @@ impl Flat {
             sequence,
             width,
             mean: mean(width, &rows),
-            bits: Vec::with_capacity(ids.len() * rotation.words()),
+            bits: large_vec(bits_len(ids.len(), &rotation)),
             gains: Vec::with_capacity(ids.len()),
             ones: Vec::with_capacity(ids.len()),
             ids,
             rows,
             rotation,
         };
+        flat.bits.resize(bits_len(flat.ids.len(), &flat.rotation), 0);
+        let bytes = flat.rotation.bytes();
         for row in 0..flat.ids.len() {
             let vector = flat.vector(row);
             let centred: Vec<f32> = vector.iter().zip(&flat.mean).map(|(x, m)| x - m).collect();
             let Sketch { bits, gain, ones } = sketch(&flat.rotation, &centred);
-            flat.bits.extend(bits);
+            let block = flat.bits.chunks_exact_mut(bytes * BLOCK_ROWS).nth(row / BLOCK_ROWS);
+            let column = block.into_iter().flatten().skip(row % BLOCK_ROWS).step_by(BLOCK_ROWS);
+            column.zip(bits).for_each(|(place, byte)| *place = byte);
             flat.gains.push(gain);
             flat.ones.push(ones);
         }
@@ -103,7 +109,9 @@ impl Flat {
 
     /// Reads all vectors of a store.
     pub(crate) fn of_store(store: &dyn Store, width: usize, place: &Path) -> Result<Self, Error> {
-        let (mut ids, mut rows, mut odd) = (Vec::new(), Vec::new(), None);
+        let images = usize::try_from(store.images()?).unwrap_or(usize::MAX);
+        let mut rows = large_vec(images.saturating_mul(width));
+        let (mut ids, mut odd) = (Vec::with_capacity(images), None);
         let sequence = store.vectors(&mut |id, vector| {
             if vector.len() == 2 * width {
                 ids.push(id);
@@ -130,7 +138,7 @@ impl Flat {
             self.ids.iter().try_for_each(|x| out.write_all(&x.to_le_bytes()))?;
             self.gains.iter().try_for_each(|x| out.write_all(&x.to_le_bytes()))?;
             self.ones.iter().try_for_each(|x| out.write_all(&x.to_le_bytes()))?;
-            self.bits.iter().try_for_each(|x| out.write_all(&x.to_le_bytes()))?;
+            self.bits.chunks(BLOCK_BYTES).try_for_each(|bytes| out.write_all(bytes))?;
             self.rows.iter().try_for_each(|x| out.write_all(&x.to_le_bytes()))?;
             out.finish()
         })?;
@@ -166,11 +174,13 @@ impl Flat {
             return Ok(None);
         }
         let rotation = Rotation::new(width);
-        let words = rotation.words();
         // No memory is asked for that the file does not fill.
-        let each = (8 + 4 + 4 + 8 * words + 2 * width) as u64;
+        let blocks_of_bits = (BLOCK_ROWS * rotation.bytes()) as u64;
+        let bits = (rows as u64).div_ceil(BLOCK_ROWS as u64).checked_mul(blocks_of_bits);
+        let each = (8 + 4 + 4 + 2 * width) as u64;
+        let numbers = (rows as u64).checked_mul(each).zip(bits);
         let payload =
-            (rows as u64).checked_mul(each).and_then(|all| all.checked_add(4 * width as u64));
+            numbers.and_then(|(n, bits)| n.checked_add(bits)?.checked_add(4 * width as u64));
         let blocks = payload.map(|payload| payload.div_ceil(BLOCK_BYTES as u64));
         let length =
             payload.zip(blocks).map(|(p, b)| HEADER_BYTES as u64 + p + b * HASH_BYTES as u64);
@@ -183,10 +193,16 @@ impl Flat {
         let ids = blocks.numbers(rows, i64::from_le_bytes)?;
         let gains = blocks.numbers(rows, f32::from_le_bytes)?;
         let ones = blocks.numbers(rows, u32::from_le_bytes)?;
-        let bits = blocks.numbers(rows * words, u64::from_le_bytes)?;
-        let rows = blocks.numbers(rows * width, u16::from_le_bytes)?;
+        let bits = bits_len(rows, &rotation);
+        let bits = blocks.numbers_to(large_vec(bits), bits, u8::from_le_bytes)?;
+        let rows = blocks.numbers_to(large_vec(rows * width), rows * width, u16::from_le_bytes)?;
         Ok(Some(Self { sequence, width, ids, rows, mean, bits, gains, ones, rotation }))
     }
+}
+
+/// Bytes of the signs of so many rows.
+fn bits_len(rows: usize, rotation: &Rotation) -> usize {
+    rows.div_ceil(BLOCK_ROWS) * BLOCK_ROWS * rotation.bytes()
 }
 
 fn mean(width: usize, rows: &[u16]) -> Vec<f32> {
@@ -279,7 +295,16 @@ impl Verified<'_> {
         count: usize,
         make: impl Fn([u8; N]) -> T,
     ) -> Result<Vec<T>, Error> {
-        let mut numbers = Vec::with_capacity(count);
+        self.numbers_to(Vec::with_capacity(count), count, make)
+    }
+
+    /// The next `count` numbers, into an empty vector.
+    fn numbers_to<T, const N: usize>(
+        &mut self,
+        mut numbers: Vec<T>,
+        count: usize,
+        make: impl Fn([u8; N]) -> T,
+    ) -> Result<Vec<T>, Error> {
         while numbers.len() < count {
             let rest = self.block.get(self.at..).unwrap_or_default();
             let (whole, odd) = rest.as_chunks::<N>();

@@ -2,9 +2,11 @@
 //! dimension leaves in the race.
 
 use crate::flat::Flat;
-use crate::sketch::{Planes, standard_error};
+use crate::sketch::{Tables, standard_error};
+use altclip_kernels::nibbles::BLOCK_ROWS;
 use altclip_kernels::{Kernels, Pool, top_k};
 use half::f16;
+use std::ops::Range;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Candidates whose exact scores set the bar, for each result that is asked for.
@@ -15,6 +17,10 @@ const ERRORS: f32 = 3.5;
 const LARGEST_SHARE: usize = 12;
 /// Rows from which an estimate pays.
 const ESTIMATE_ROWS: usize = 20_000;
+/// Parts of a collection for each thread.
+const PARTS: usize = 4;
+/// Rows whose counts are turned into estimates while they are near.
+const NEAR_ROWS: usize = 16 * BLOCK_ROWS;
 /// Candidates of one task.
 const TASK_ROWS: usize = 256;
 /// Rows that tell how scores are spread in a collection.
@@ -99,28 +105,37 @@ impl<'f> Searcher<'f> {
 
     fn estimated(&self, query: &[f32], k: usize) -> Vec<Hit> {
         let estimates = self.estimates(query);
-        let first = top_k(&estimates, (FIRST_PER_RESULT * k).max(64));
+        let most = (FIRST_PER_RESULT * k).max(64);
+        let mut first = self.in_parts(&|rows| {
+            let best = top_k(estimates.get(rows.clone()).unwrap_or_default(), most);
+            best.into_iter().map(|(place, score)| (rows.start + place, score)).collect()
+        });
+        first.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        first.truncate(most);
         let mut places: Vec<usize> = first.iter().map(|&(row, _)| row).collect();
         places.sort_unstable();
         let best = self.best(&places, query, k);
         let (Some(bar), Some(floor)) = (best.get(k - 1), first.last()) else { return best };
         // What could still be above the bar. A gain is near the length of a centred row times √(π/2) / √D.
         let length = query.iter().map(|x| x * x).sum::<f32>().sqrt();
-        let words = self.flat.rotation.words();
-        let of_gain = (words as f32 * 64.0 * std::f32::consts::FRAC_2_PI).sqrt();
-        let slack = ERRORS * standard_error(words) * length * of_gain;
-        let could = |&(row, &estimate): &(usize, &f32)| {
-            estimate <= floor.1 && estimate + slack * self.flat.gains[row] > bar.score
-        };
-        let more: Vec<(usize, f32)> =
-            estimates.iter().enumerate().filter(could).map(|(row, &e)| (row, e)).collect();
+        let rotation = &self.flat.rotation;
+        let of_gain = (rotation.bytes() as f32 * 8.0 * std::f32::consts::FRAC_2_PI).sqrt();
+        let slack = ERRORS * standard_error(rotation) * length * of_gain;
+        let mut more: Vec<(usize, f32)> = self.in_parts(&|rows| {
+            let gains = self.flat.gains.get(rows.clone()).unwrap_or_default();
+            let estimates = estimates.get(rows.clone()).unwrap_or_default();
+            let rows = rows.zip(estimates).zip(gains);
+            let could = |&((_, &estimate), &gain): &((usize, &f32), &f32)| {
+                estimate <= floor.1 && estimate + slack * gain > bar.score
+            };
+            rows.filter(could).map(|((row, &estimate), _)| (row, estimate)).collect()
+        });
         let most = self.flat.len() / LARGEST_SHARE;
-        let mut more: Vec<usize> = if more.len() <= most {
-            more.into_iter().map(|(row, _)| row).collect()
-        } else {
-            let scores: Vec<f32> = more.iter().map(|&(_, estimate)| estimate).collect();
-            top_k(&scores, most).into_iter().map(|(place, _)| more[place].0).collect()
-        };
+        if more.len() > most {
+            more.select_nth_unstable_by(most, |a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            more.truncate(most);
+        }
+        let mut more: Vec<usize> = more.into_iter().map(|(row, _)| row).collect();
         more.sort_unstable();
         let mut all: Vec<Hit> = best;
         all.extend(self.best(&more, query, k));
@@ -130,15 +145,55 @@ impl<'f> Searcher<'f> {
         all
     }
 
+    /// Rows of a part of the collection, of which each thread takes several.
+    fn part_rows(&self) -> usize {
+        self.flat.len().div_ceil(PARTS * self.pool.threads()).next_multiple_of(NEAR_ROWS)
+    }
+
+    /// What a function gives for all parts of the collection, in their order.
+    fn in_parts<T: Send>(&self, of: &(dyn Fn(Range<usize>) -> Vec<T> + Sync)) -> Vec<T> {
+        let (len, part) = (self.flat.len(), self.part_rows());
+        let found: Vec<Mutex<Vec<T>>> = (0..len.div_ceil(part)).map(|_| Mutex::default()).collect();
+        self.pool.run(found.len(), &|task| {
+            let of = of(task * part..len.min((task + 1) * part));
+            if let Some(found) = found.get(task) {
+                *found.lock().unwrap_or_else(PoisonError::into_inner) = of;
+            }
+        });
+        let parts = found.into_iter();
+        parts.flat_map(|found| found.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
+    }
+
     /// An estimate of the dot product of each row with a query.
     pub fn estimates(&self, query: &[f32]) -> Vec<f32> {
         let Flat { bits, gains, ones, mean, rotation, .. } = self.flat;
-        let planes = Planes::new(rotation, query, mean);
-        let mut counts = vec![0; self.flat.len()];
-        let words = rotation.words();
-        self.kernels.scan_bits(self.pool, bits, words, &planes.planes, &mut counts);
-        let rows = counts.iter().zip(gains).zip(ones);
-        rows.map(|((&count, &gain), &ones)| planes.estimate(count, gain, ones)).collect()
+        let tables = Tables::new(rotation, query, mean);
+        let bytes = rotation.bytes();
+        let mut estimates = vec![0.0; self.flat.len()];
+        let part = self.part_rows();
+        let parts: Vec<Mutex<&mut [f32]>> = estimates.chunks_mut(part).map(Mutex::new).collect();
+        self.pool.run(parts.len(), &|task| {
+            let Some(estimates) = parts.get(task) else { return };
+            let mut estimates = estimates.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut counts = [0; NEAR_ROWS];
+            let mut from = task * part;
+            for estimates in estimates.chunks_mut(NEAR_ROWS) {
+                let rows = from..from + estimates.len();
+                let end = rows.end.next_multiple_of(BLOCK_ROWS);
+                let bits = bits.get(rows.start * bytes..end * bytes).unwrap_or_default();
+                let counts = counts.get_mut(..estimates.len()).unwrap_or_default();
+                self.kernels.scan_nibbles(&self.alone, bits, bytes, &tables.sums, counts);
+                let gains = gains.get(rows.clone()).unwrap_or_default();
+                let ones = ones.get(rows.clone()).unwrap_or_default();
+                let rows = counts.iter().zip(gains).zip(ones);
+                for (estimate, ((&count, &gain), &ones)) in estimates.iter_mut().zip(rows) {
+                    *estimate = tables.estimate(count, gain, ones);
+                }
+                from += estimates.len();
+            }
+        });
+        drop(parts);
+        estimates
     }
 
     /// The best of some rows.

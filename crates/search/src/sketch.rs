@@ -9,8 +9,12 @@
 //! Gao and Long, "RaBitQ", SIGMOD 2024, arXiv 2405.12497: the estimator and its error. The transform here
 //! is three rounds of sign changes and Hadamard transforms (Andoni et al., arXiv 1509.02897).
 
-/// Bits in which a dimension of a query is written.
-const PLANES: usize = 5;
+use altclip_kernels::nibbles::TABLE;
+
+/// Bits in which a dimension of a query is written: four of them are below 128, as a table's entry is.
+const BITS: u32 = 5;
+/// Dimensions whose signs are one code.
+const CODE: usize = 4;
 const ROUNDS: usize = 3;
 
 /// An orthogonal transform of vectors of one width, filled up to whole words of bits.
@@ -26,9 +30,9 @@ impl Rotation {
         Self { padded, block: 1 << padded.trailing_zeros() }
     }
 
-    /// Words of 64 bits of a row.
-    pub(crate) fn words(&self) -> usize {
-        self.padded / 64
+    /// Bytes of a row's signs.
+    pub(crate) fn bytes(&self) -> usize {
+        self.padded / 8
     }
 
     /// The transform of `x`.
@@ -80,7 +84,7 @@ fn hadamard(values: &mut [f32]) {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sketch {
     /// The signs, a set bit for a positive one.
-    pub(crate) bits: Vec<u64>,
+    pub(crate) bits: Vec<u8>,
     /// What the sum of signed query values is multiplied by.
     pub(crate) gain: f32,
     /// Number of set bits.
@@ -90,50 +94,53 @@ pub(crate) struct Sketch {
 /// The sketch of a row less the mean.
 pub(crate) fn sketch(rotation: &Rotation, centred: &[f32]) -> Sketch {
     let turned = rotation.turn(centred);
-    let word = |values: &[f32]| {
-        values.iter().enumerate().fold(0, |word, (i, &x)| word | u64::from(x > 0.0) << i)
+    let byte = |values: &[f32]| {
+        values.iter().enumerate().fold(0, |byte, (i, &x)| byte | u8::from(x > 0.0) << i)
     };
-    let bits: Vec<u64> = turned.chunks(64).map(word).collect();
+    let bits: Vec<u8> = turned.chunks(8).map(byte).collect();
     let squares: f64 = turned.iter().map(|&x| f64::from(x).powi(2)).sum();
     let sizes: f64 = turned.iter().map(|&x| f64::from(x.abs())).sum();
     let gain = if sizes > 0.0 { (squares / sizes) as f32 } else { 0.0 };
-    let ones = bits.iter().map(|word| word.count_ones()).sum();
+    let ones = bits.iter().map(|byte| byte.count_ones()).sum();
     Sketch { bits, gain, ones }
 }
 
 /// A query in whole numbers of a few bits.
-pub(crate) struct Planes {
-    /// Bit `p` of each number, `[PLANES, words]`.
-    pub(crate) planes: Vec<u64>,
+pub(crate) struct Tables {
+    /// What the numbers of four dimensions with a set bit add up to, for each code: `[padded / 4, 16]`.
+    pub(crate) sums: Vec<u8>,
     low: f32,
     step: f32,
     sum: f32,
     /// The dot product of the query and the mean.
-    pub(crate) base: f32,
+    base: f32,
 }
 
-impl Planes {
+impl Tables {
     pub(crate) fn new(rotation: &Rotation, query: &[f32], mean: &[f32]) -> Self {
         let turned = rotation.turn(query);
         let low = turned.iter().copied().fold(f32::INFINITY, f32::min);
         let high = turned.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let levels = ((1u32 << PLANES) - 1) as f32;
+        let levels = ((1u32 << BITS) - 1) as f32;
         let step = ((high - low) / levels).max(f32::MIN_POSITIVE);
-        let mut planes = vec![0; PLANES * rotation.words()];
+        let number = |&x: &f32| ((x - low) / step).round().clamp(0.0, levels) as u8;
+        let numbers: Vec<u8> = turned.iter().map(number).collect();
         // Of the numbers as they are written, or the estimate would lean to one side.
-        let mut sum = 0.0;
-        for (i, &x) in turned.iter().enumerate() {
-            let number = ((x - low) / step).round().clamp(0.0, levels) as u32;
-            sum += step.mul_add(number as f32, low);
-            for (p, plane) in planes.chunks_exact_mut(rotation.words()).enumerate() {
-                plane[i / 64] |= u64::from(number >> p & 1) << (i % 64);
-            }
-        }
+        let sum = numbers.iter().map(|&number| step.mul_add(f32::from(number), low)).sum();
+        let of_code = |four: &[u8], code: usize| -> u8 {
+            four.iter()
+                .enumerate()
+                .filter(|(i, _)| code >> i & 1 == 1)
+                .map(|(_, number)| number)
+                .sum()
+        };
+        let fours = numbers.chunks(CODE);
+        let sums = fours.flat_map(|four| (0..TABLE).map(move |code| of_code(four, code))).collect();
         let base = query.iter().zip(mean).map(|(q, m)| q * m).sum();
-        Self { planes, low, step, sum, base }
+        Self { sums, low, step, sum, base }
     }
 
-    /// The estimate for a row that shares `count` with the planes.
+    /// The estimate for a row whose codes pick entries of this sum.
     pub(crate) fn estimate(&self, count: u32, gain: f32, ones: u32) -> f32 {
         let positive = self.step * count as f32 + self.low * ones as f32;
         gain.mul_add(2.0 * positive - self.sum, self.base)
@@ -144,9 +151,9 @@ impl Planes {
 ///
 /// # Source
 /// RaBitQ, theorem 3.2, with the expected cosine √(2/π) between a vector and its signs.
-pub(crate) fn standard_error(words: usize) -> f32 {
+pub(crate) fn standard_error(rotation: &Rotation) -> f32 {
     let cosine_squared = std::f32::consts::FRAC_2_PI;
-    ((1.0 - cosine_squared) / (cosine_squared * (words * 64 - 1) as f32)).sqrt()
+    ((1.0 - cosine_squared) / (cosine_squared * (rotation.padded - 1) as f32)).sqrt()
 }
 
 #[cfg(test)]
@@ -187,26 +194,23 @@ mod tests {
         let rotation = Rotation::new(width);
         let mean = numbers(3, width).iter().map(|x| x * 0.1).collect::<Vec<_>>();
         let query = numbers(4, width);
-        let planes = Planes::new(&rotation, &query, &mean);
+        let tables = Tables::new(&rotation, &query, &mean);
         let (mut sum, mut squares) = (0.0, 0.0);
         let rows = 2000;
         for n in 0..rows {
             let row = numbers(10 + n, width);
             let centred: Vec<f32> = row.iter().zip(&mean).map(|(x, m)| x - m).collect();
             let Sketch { bits, gain, ones } = sketch(&rotation, &centred);
-            let shared = |plane: &[u64]| -> u32 {
-                bits.iter().zip(plane).map(|(a, b)| (a & b).count_ones()).sum()
-            };
-            let words = rotation.words();
-            let planes_of = planes.planes.chunks_exact(words).enumerate();
-            let count: u32 = planes_of.map(|(p, plane)| shared(plane) << p).sum();
+            let codes = bits.iter().flat_map(|byte| [byte & 15, byte >> 4]);
+            let picked = codes.zip(tables.sums.chunks_exact(TABLE));
+            let count = picked.map(|(code, table)| u32::from(table[code as usize])).sum();
             let scale = dot(&centred, &centred).sqrt() * dot(&query, &query).sqrt();
-            let error = (planes.estimate(count, gain, ones) - dot(&row, &query)) / scale;
+            let error = (tables.estimate(count, gain, ones) - dot(&row, &query)) / scale;
             sum += f64::from(error);
             squares += f64::from(error).powi(2);
         }
         let (bias, spread) = (sum / rows as f64, (squares / rows as f64).sqrt());
-        let said = f64::from(standard_error(rotation.words()));
+        let said = f64::from(standard_error(&rotation));
         assert!(bias.abs() < 4.0 * said / (rows as f64).sqrt(), "bias {bias}");
         assert!((0.8..1.2).contains(&(spread / said)), "{spread} against {said}");
     }

@@ -35,6 +35,10 @@ pub(crate) trait F32x16:
     /// The processor has this instruction set and `p` is readable for 16 values (any alignment).
     unsafe fn load(p: *const f32) -> Self;
 
+    /// Asks for the cache line at `p`, which may be any address.
+    #[inline(always)]
+    fn prefetch(_p: *const u8) {}
+
     /// Writes 16 values.
     ///
     /// # Safety
