@@ -174,9 +174,9 @@ pub(crate) struct ModelArgs {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// Numeric format of weights and activations
-    #[arg(long, env = "ALTCLIP_PRECISION", value_enum, default_value_t = Precision::F32)]
-    pub(crate) precision: Precision,
+    /// Numeric format of weights and activations [default: f32, or that of the index]
+    #[arg(long, env = "ALTCLIP_PRECISION", value_enum)]
+    pub(crate) precision: Option<Precision>,
     /// Keep nothing in ALTCLIP_CACHE [default: the user's cache folder]: no packed weights (those of f32
     /// never are) and no embeddings that `eval` computed
     #[arg(long)]

@@ -111,7 +111,7 @@ pub(crate) fn hub(variable: impl Fn(&str) -> Option<std::ffi::OsString>) -> Resu
 pub(crate) fn load(args: &RunArgs, reporter: Reporter) -> Result<Model, Failure> {
     let mut options = options(&args.model, &args.pictures);
     options.max_length = usize::from(args.max_length);
-    options.precision = args.precision.into();
+    options.precision = args.precision.map_or(options.precision, Into::into);
     if let Some(threads) = args.threads {
         options.threads = usize::from(threads);
     }

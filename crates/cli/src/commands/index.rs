@@ -3,7 +3,8 @@
 use super::{Tally, progress};
 use crate::args::{
     Index as Args, IndexAdd, IndexDuplicates, IndexExport, IndexHubs, IndexImport, IndexPath,
-    IndexRead, IndexRemove, IndexRepair, IndexTask, IndexUpdate, MaxBad, RunArgs, threads,
+    IndexRead, IndexRemove, IndexRepair, IndexTask, IndexUpdate, MaxBad, Precision, RunArgs,
+    threads,
 };
 use crate::failure::{Failure, Reporter};
 use crate::host;
@@ -14,6 +15,7 @@ use altclip::{LoadOptions, Model};
 use altclip_durable::RealFs;
 use altclip_report::{Code, Report, quote};
 use altclip_search::{Background, Error, Hit, Index, Lost, Plan, Repair, Searcher, Settings, Told};
+use clap::ValueEnum as _;
 use serde_json::json;
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
@@ -49,7 +51,8 @@ pub(super) struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    /// The model of `run`, else the one that an index names; pictures are decoded as the index says.
+    /// The model of `run`, else the one that an index names, in its precision; pictures are decoded as the
+    /// index says.
     pub(super) fn new(
         run: &RunArgs,
         index: Option<&Settings>,
@@ -60,6 +63,9 @@ impl<'a> Wanted<'a> {
         if let Some(settings) = index {
             if run.model.model.is_none() {
                 run.model.model = Some(PathBuf::from(&settings.model));
+            }
+            if run.precision.is_none() {
+                run.precision = Precision::from_str(&settings.precision, true).ok();
             }
             let mut options = LoadOptions::default();
             altclip_search::decode_as(settings, &mut options);

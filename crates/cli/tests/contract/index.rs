@@ -148,7 +148,13 @@ fn an_index_is_made_in_every_precision() {
         }
         let status = place.run(&["index", "status"]).ok().rows();
         assert_eq!(status[0]["precision"], *precision, "{status:?}");
-        assert!(!names(&place.search(&["狗脸"])).is_empty());
+        // It is searched in the same one, unless another is asked for.
+        let scores = |run: Run| run.ok().rows()[0]["matches"].to_string();
+        let search = || place.run(&["search", "狗脸"]);
+        let own = scores(search());
+        assert_eq!(own, scores(search().env("ALTCLIP_PRECISION", precision)));
+        let plain = scores(search().env("ALTCLIP_PRECISION", "f32"));
+        assert_eq!(own == plain, precision == "f32");
     }
 }
 
