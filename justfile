@@ -15,7 +15,7 @@ test:
 python *arguments:
     bindings/python/test.sh {{arguments}}
 
-# The same with torch, Ray and notebooks (2 GB of packages, ten minutes)
+# The same with torch, mteb, Ray and notebooks (2 GB of packages, ten minutes)
 python-full *arguments:
     ALTCLIP_FULL=1 bindings/python/test.sh {{arguments}}
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the wheel, installs it into a fresh virtual environment, and tests it there:
 #   bindings/python/test.sh [pytest arguments]
-# With ALTCLIP_FULL=1 also what needs torch, Ray and notebooks (2 GB of packages).
+# With ALTCLIP_FULL=1 also what needs torch, mteb, Ray and notebooks (2 GB of packages).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$here/../..
@@ -16,6 +16,7 @@ venv=$work/venv/bin/python
 if [ -n "${ALTCLIP_FULL:-}" ]; then
     grep -v '^torch==' "$here/requirements-full.txt" | "$venv" "${pip[@]}" -r /dev/stdin
     "$venv" "${pip[@]}" --no-deps "$(grep '^torch==' "$here/requirements-full.txt")"
+    "$venv" "${pip[@]}" --no-deps -r "$here/requirements-mteb.txt"
     "$venv" "$root/scripts/reference/stub_cuda.py"
 fi
 

@@ -50,16 +50,6 @@ def test_arrays_become_tensors_without_a_copy():
     assert torch.equal(tensor, torch.tensor([[7.0, 1, 2], [3, 4, 5]]))
 
 
-def test_mteb_runs_a_task(nano, pictures):
-    mteb = pytest.importorskip("mteb")
-    from mteb.models.models_protocols import EncoderProtocol
-
-    encoder = altclip.MtebEncoder(nano)
-    assert isinstance(encoder, EncoderProtocol) and mteb.__version__
-    meta = encoder.mteb_model_meta
-    assert meta.embed_dim == 128 and meta.name.startswith("altclip/nano")
-
-
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
 def test_notebooks_run(path, tmp_path):
     nbformat = pytest.importorskip("nbformat")

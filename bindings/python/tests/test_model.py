@@ -209,4 +209,15 @@ def test_mteb_wrapper(nano, pictures):
     assert np.allclose(np.linalg.norm(both, axis=1), 1, atol=1e-5)
     assert encoder.similarity(rows, rows).shape == (3, 3)
     assert np.allclose(encoder.similarity_pairwise(rows, rows), 1, atol=1e-6)
+    # One row is a row, as sentence-transformers takes it.
+    assert encoder.similarity(rows[0], rows[1]).shape == (1, 1)
+    assert encoder.similarity_pairwise(rows[0], rows[0]).shape == (1,)
     assert altclip.MtebEncoder("nano", None, device="cpu").name == "altclip/nano"
+
+
+def test_mteb_names():
+    from altclip._mteb import _named
+
+    assert _named("/hub/models--BAAI--AltCLIP/snapshots/abc") == ("BAAI/AltCLIP", "abc")
+    assert _named("/models/AltCLIP/") == ("altclip/AltCLIP", None)
+    assert _named("snapshots/abc") == ("altclip/abc", None)

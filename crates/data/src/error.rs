@@ -182,7 +182,7 @@ impl Diagnose for Error {
             Self::TooManyBad { allowed, last, .. } => report
                 .expected(format!("at most {allowed}"))
                 .place(format!("last: {}", last.place))
-                .help("correct the data, or allow more with --max-bad"),
+                .help(format!("{}, or allow more with --max-bad", last.reason.help())),
         }
     }
 }

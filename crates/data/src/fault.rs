@@ -67,11 +67,12 @@ impl Reason {
         }
     }
 
-    fn help(self) -> &'static str {
+    pub(crate) fn help(self) -> &'static str {
         match self {
             Self::DamagedShard => "write or download the shard again",
             Self::ForbiddenPath => {
-                "paths are relative to the folder of the pictures, without `..` and without links"
+                "paths lie inside of the folder of the pictures, without `..`; links are not followed: \
+                 put the files in their place (cp -rL)"
             }
             Self::MissingImage => "check --images, and that the file is there",
             Self::SeveralImages => "write one picture a key",

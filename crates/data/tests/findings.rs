@@ -7,7 +7,7 @@ use altclip_report::{Code, Diagnose};
 
 fn settings(batch_size: usize) -> CheckSettings<'static> {
     let length = &|text: &str| text.split_whitespace().count();
-    CheckSettings { batch_size, length, unit: "words", max_length: 8 }
+    CheckSettings { batch_size, samples: 0, length, unit: "words", max_length: 8 }
 }
 
 fn fault(reason: Reason) -> Fault {
@@ -45,13 +45,28 @@ fn ten_captions_have_a_floor_and_numbers_are_an_error() {
     let findings = captions(64, 1000, |n| format!("a photo of a {}", names[n % 10]));
     let floor = findings.get("loss_floor").unwrap();
     assert!(floor.severity == Severity::Warning && (floor.number - 6.4f64.ln()).abs() < 0.1);
-    assert!(floor.help.contains("multi-positive"));
+    assert!(floor.help.contains("different captions"));
     assert_eq!(floor.report().unwrap().code, Code::W5013);
     findings.verdict().unwrap();
     let findings = captions(64, 1000, |n| format!("a photo of a {}", n % 10));
     assert_eq!(findings.findings[0].name, "numeric_captions");
     assert_eq!(findings.verdict().unwrap_err().report().code, Code::E5012);
     assert_eq!(captions(64, 100, |n| n.to_string()).findings[0].number, 100.0);
+}
+
+#[test]
+fn a_batch_larger_than_the_data_holds_copies() {
+    let findings = captions(400, 100, words);
+    let floor = findings.get("loss_floor").unwrap();
+    assert!((floor.number - 4f64.ln()).abs() < 1e-9, "{floor}");
+    assert!(floor.severity == Severity::Warning && floor.text.contains("samples that stand"));
+    // A part of a dataset says nothing of that.
+    let whole = CheckSettings { samples: 10_000, ..settings(400) };
+    let mut check = CaptionCheck::new(whole);
+    (0..100).for_each(|n| check.add_parts(n, [words(n as usize).as_str()], None));
+    let findings = check.findings();
+    assert_eq!(findings.get("loss_floor").unwrap().number, 0.0);
+    assert!(findings.get("batch_over_samples").is_none());
 }
 
 #[test]

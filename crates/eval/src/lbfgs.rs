@@ -31,14 +31,15 @@ pub(crate) struct End {
     pub(crate) gradient: f64,
 }
 
-/// Moves `x` to a minimum of `f`, which writes the gradient at its argument and returns the value.
+/// Moves `x` to a minimum of `f`, which writes the gradient at its argument and returns the value. Nothing
+/// once `f` gives none.
 pub(crate) fn minimize(
     x: &mut Vec<f64>,
     stop: Stop,
-    mut f: impl FnMut(&[f64], &mut [f64]) -> f64,
-) -> End {
+    mut f: impl FnMut(&[f64], &mut [f64]) -> Option<f64>,
+) -> Option<End> {
     let mut gradient = vec![0.0; x.len()];
-    let mut value = f(x, &mut gradient);
+    let mut value = f(x, &mut gradient)?;
     let mut pairs: VecDeque<(Vec<f64>, Vec<f64>, f64)> = VecDeque::new();
     let mut steps = 0;
     while steps < stop.steps && largest(&gradient) > stop.gradient {
@@ -58,7 +59,7 @@ pub(crate) fn minimize(
             for ((next, &x), &d) in next.iter_mut().zip(x.iter()).zip(&direction) {
                 *next = x + step * d;
             }
-            let next_value = f(&next, &mut next_gradient);
+            let next_value = f(&next, &mut next_gradient)?;
             // Written so that what is not a number counts as too far.
             let decreases = next_value <= value + DECREASE * step * slope;
             if !decreases {
@@ -86,7 +87,7 @@ pub(crate) fn minimize(
         value = next_value;
         steps += 1;
     }
-    End { steps, gradient: largest(&gradient) }
+    Some(End { steps, gradient: largest(&gradient) })
 }
 
 /// Minus the inverse Hessian, as the pairs suggest it, times the gradient.
@@ -134,16 +135,17 @@ mod tests {
             for i in 0..3 {
                 g[i] = weights[i] * (x[i] - 1.0);
             }
-            (0..3).map(|i| 0.5 * weights[i] * (x[i] - 1.0).powi(2)).sum()
-        });
+            Some((0..3).map(|i| 0.5 * weights[i] * (x[i] - 1.0).powi(2)).sum())
+        })
+        .unwrap();
         assert!(x.iter().all(|x| (x - 1.0).abs() < 1e-8) && end.gradient <= 1e-9, "{x:?} {end:?}");
         let mut x = vec![-1.2, 1.0];
-        minimize(&mut x, stop, |x, g| {
+        let end = minimize(&mut x, stop, |x, g| {
             let (a, b) = (1.0 - x[0], x[1] - x[0] * x[0]);
             g[0] = -2.0 * a - 400.0 * x[0] * b;
             g[1] = 200.0 * b;
-            a * a + 100.0 * b * b
+            Some(a * a + 100.0 * b * b)
         });
-        assert!(x.iter().all(|x| (x - 1.0).abs() < 1e-6), "{x:?}");
+        assert!(end.is_some() && x.iter().all(|x| (x - 1.0).abs() < 1e-6), "{x:?}");
     }
 }

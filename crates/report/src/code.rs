@@ -107,7 +107,7 @@ codes! {
     E5007 3 "too many bad samples";
     E5008 3 "the files that were named are no dataset";
     E5009 2 "an address is not a file";
-    E5010 3 "a label or class name is not valid";
+    E5010 3 "a label, class name or prompt is not valid";
     E5011 3 "a sample is in a language that was not asked for";
     E5012 3 "nothing can be learned from these texts";
     W5013 0 "the dataset has a property that weakens training or the figures";

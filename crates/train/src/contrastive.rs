@@ -228,6 +228,17 @@ impl Task for Contrastive {
         Ok(Outcome { loss: f64::from(found.loss), gradients: complete(parameters, sums)? })
     }
 
+    fn batch_bytes(&self, batch_size: u64, samples: u64) -> u64 {
+        let float = size_of::<f32>() as u64;
+        // Pixel values; features of both sides with their directions, gradients and transposes; ids and the two blocks
+        // of logits.
+        let [pixels, width] = [self.picture_len, self.model.projection_dim].map(|n| n as u64);
+        let floats = pixels + 8 * width + 2 * loss::CONTRASTIVE_BLOCK as u64 + 256;
+        // Of a batch larger than the data each sample is right for all of its copies.
+        let copies = batch_size.div_ceil(samples.max(1));
+        batch_size.saturating_mul(float).saturating_mul(floats.saturating_add(copies))
+    }
+
     fn after_update(&self, parameters: &mut Parameters) {
         if let Some(number) = parameters.number(LOGIT_SCALE) {
             let values = parameters.trained_mut()[number].values_mut();

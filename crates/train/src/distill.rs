@@ -110,6 +110,12 @@ pub struct Distill {
 impl Task for Distill {
     type Sample = PairIds;
 
+    fn batch_bytes(&self, batch_size: u64, _samples: u64) -> u64 {
+        // States of both sides, once in rows of their own, and a gradient; ids.
+        let floats = 4 * self.teacher.width() as u64 + 256;
+        batch_size.saturating_mul(size_of::<f32>() as u64).saturating_mul(floats)
+    }
+
     fn step(&self, parameters: &Parameters, step: u64, batch: &[PairIds]) -> Result<Outcome> {
         parameters.begin();
         let student = TextEncoder::new(&self.engine.weights(parameters), &self.model)?;

@@ -96,6 +96,14 @@ pub enum Error {
         /// Numbers of the samples of the batch in the data.
         samples: Vec<u64>,
     },
+    /// A batch for which there is no room.
+    #[error("there is not enough memory for a batch")]
+    BatchMemory {
+        /// Its samples.
+        batch_size: usize,
+        /// What it needs, about.
+        bytes: u64,
+    },
     /// The process was asked to stop in the middle of a measurement.
     #[error("interrupted while the model was measured; the last checkpoint is whole")]
     Stopped,
@@ -194,6 +202,11 @@ impl Diagnose for Error {
             Error::NoTensor(_) | Error::NoGradient(_) | Error::NoPixels { .. } => {
                 training(Code::E9001).help("please report this line")
             }
+            Error::BatchMemory { batch_size, bytes } => training(Code::E9002)
+                .place("--batch-size")
+                .got(format!("{batch_size} samples, about {} MiB", bytes.div_ceil(1 << 20)))
+                .expected("no more than can be reserved")
+                .help("lower --batch-size: a batch is held whole; --chunk-size bounds its activations only"),
             Error::Stopped => {
                 training(Code::E6009).help("the same command with --resume goes on from there")
             }

@@ -129,6 +129,26 @@ struct BadBatch<'a> {
     samples: &'a [u64],
 }
 
+/// Makes sure that there is room for a batch, the gradients and the moments: reserves as much, and gives it back.
+///
+/// # Errors
+/// [`Error::BatchMemory`].
+pub fn require_memory<T: Task>(
+    task: &T,
+    parameters: &Parameters,
+    batch_size: usize,
+    samples: u64,
+) -> Result<()> {
+    let values: u64 = parameters.trained().iter().map(|p| p.values().len() as u64).sum();
+    let bytes = task.batch_bytes(batch_size as u64, samples);
+    let all = bytes.saturating_add(3 * size_of::<f32>() as u64 * values);
+    let mut room = Vec::<u8>::new();
+    let is_there = room.try_reserve_exact(usize::try_from(all).unwrap_or(usize::MAX)).is_ok();
+    // What nobody looks at need not be reserved.
+    std::hint::black_box(&room);
+    if is_there { Ok(()) } else { Err(Error::BatchMemory { batch_size, bytes }) }
+}
+
 /// Trains `parameters` until the schedule ends, nothing gets better, or the process is asked to stop. With
 /// `resume` it goes on from that checkpoint, if there is one.
 ///

@@ -18,6 +18,12 @@ pub trait Task: Sync {
     /// The model cannot be built or run.
     fn step(&self, parameters: &Parameters, step: u64, batch: &[Self::Sample]) -> Result<Outcome>;
 
+    /// Bytes that a batch needs beside the activations of a chunk, about; `samples` are those of an epoch.
+    fn batch_bytes(&self, batch_size: u64, samples: u64) -> u64 {
+        let _ = (batch_size, samples);
+        0
+    }
+
     /// Brings parameters back into their bounds after an update.
     fn after_update(&self, parameters: &mut Parameters) {
         let _ = parameters;

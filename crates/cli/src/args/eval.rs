@@ -221,6 +221,9 @@ pub(crate) struct EvalCompare {
     /// One JSON object a figure
     #[arg(long)]
     pub(crate) json: bool,
+    /// A new page with the figures, their intervals and what is told apart
+    #[arg(long, value_name = "FILE.html")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 #[derive(Args)]

@@ -194,6 +194,13 @@ fn retrieval_of_languages_is_that_of_the_arrays() {
     let compare = altclip(["eval", "compare", &out, &out, "--json"]).ok().rows();
     assert_eq!(compare.len(), 14);
     assert!(compare.iter().all(|row| row["difference"] == 0.0 && row["intervals_apart"] != true));
+    let html = bench.path("compared.html").to_string_lossy().into_owned();
+    let args = ["eval", "compare", &out, &out, "--html", &html];
+    assert!(altclip(args).ok().text().contains("B - A"));
+    let page = std::fs::read_to_string(&html).unwrap();
+    let figures = ["zeroshot retrieval", "image_retrieval_recall@1", "overlap", "+0.00"];
+    assert!(figures.iter().all(|part| page.contains(part)), "{page}");
+    assert_eq!(altclip(args).go().status, Some(2), "a page that exists is not written to");
     // The published table names the measured row.
     let karpathy =
         r#"{"images":[{"filename":"rings.png","split":"test","sentences":[{"raw":"rings"}]}]}"#;
@@ -387,4 +394,101 @@ fn a_probe_and_two_languages() {
     bench.write("q.tsv", "one column\n");
     let outcome = bench.run(&args);
     assert!(outcome.stderr.starts_with("error[E5004]"), "{}", outcome.stderr);
+}
+
+/// What cannot be meant as prompts or names is refused with file, line and what was expected.
+#[test]
+fn prompts_and_names_that_cannot_be_meant() {
+    let bench = Bench::new();
+    let dataset = bench.classes();
+    let refused = |flag: &str, name: &str, text: &str, parts: &[&str]| {
+        let file = bench.write(name, text);
+        let outcome = bench.run(&["zeroshot", "--dataset", &dataset, flag, &file]);
+        assert_eq!(outcome.status, Some(3), "{text}: {}", outcome.stderr);
+        assert_eq!(outcome.fault_of_stderr(), None);
+        for part in ["error[E5010]", name].iter().chain(parts) {
+            assert!(outcome.stderr.contains(part), "{text}: {part}: {}", outcome.stderr);
+        }
+    };
+    let templates = |name, text, parts: &[&str]| refused("--templates", name, text, parts);
+    templates("a.txt", "a photo of a {}\na photo\n", &["line 2", "«a photo»", "{} or {c}"]);
+    templates("a.json", r#"["{c}", "{} and", "neither"]"#, &["entry 3", "«neither»"]);
+    templates("a.txt", "{}\n\n{}\n", &["line 2", "empty"]);
+    templates("prompts.txt", r#"{"en": ["a photo of {}"]}"#, &["line 1", "JSON", ".json"]);
+    templates("prompts", "[\n  \"a photo of {}\"\n]\n", &["line 1", "JSON"]);
+    let names = |name, text, parts: &[&str]| refused("--classnames", name, text, parts);
+    names("n.txt", "flat\nround\nsquare\n", &["line 3", "3 names", "2, one for each class"]);
+    names("n.txt", "flat\n", &["line 1", "1 names", "2, one for each class"]);
+    names("n.json", r#"["flat", "round", "square", "red"]"#, &["entry 3", "4 names"]);
+    names("n.list", r#"["flat", "round"]"#, &["line 1", "JSON"]);
+    // Controls: the ending may be in capitals, and braces alone are a template.
+    for (name, text) in [("A.JSON", r#"["{c}"]"#), ("b.txt", "{}\n"), ("c.txt", "[{}] {c}\n")] {
+        let file = bench.write(name, text);
+        bench.json(&["zeroshot", "--dataset", &dataset, "--templates", &file]);
+    }
+}
+
+/// Shards without names of their own do not say how many classes there are.
+#[test]
+fn names_behind_the_highest_label_are_warned_of() {
+    let bench = Bench::new();
+    let mut tar = Vec::new();
+    for (n, name) in PICTURES.iter().enumerate() {
+        let picture = std::fs::read(bench.path("images").join(name)).unwrap();
+        tar.extend(crate::shards::entry(&format!("{n}.png"), &picture));
+        tar.extend(crate::shards::entry(&format!("{n}.cls"), (n % 2).to_string().as_bytes()));
+    }
+    tar.extend([0; 1024]);
+    bench.write("shards/0.tar", tar);
+    let dataset = format!("webdataset:{}", bench.path("shards").display());
+    let run = |text: &str| {
+        let names = bench.write("names.txt", text);
+        let outcome = bench.run(&["zeroshot", "--dataset", &dataset, "--classnames", &names]);
+        assert_eq!(outcome.status, Some(0), "{}", outcome.stderr);
+        outcome.stderr
+    };
+    let said = run("flat\nround\nsquare\n");
+    assert!(said.contains("warning[W5013]") && said.contains("3 names, and no label above 1"));
+    assert_eq!(run("flat\nround\n"), "");
+    // With names of its own the dataset says how many there must be.
+    bench.write("shards/classnames.txt", "flat\nround\n");
+    let names = bench.write("names.txt", "a\nb\nc\n");
+    let outcome = bench.run(&["zeroshot", "--dataset", &dataset, "--classnames", &names]);
+    assert_eq!(outcome.status, Some(3));
+    assert!(outcome.stderr.starts_with("error[E5010]"), "{}", outcome.stderr);
+}
+
+/// A program that the command runs in stops it in the middle of the fit, not only between pictures.
+#[test]
+fn a_fit_is_stopped() {
+    use altclip_cli::{Called, Host, call};
+    use std::{cell::Cell, rc::Rc};
+
+    struct Patient {
+        asked: Rc<Cell<usize>>,
+        patience: usize,
+    }
+    impl Host for Patient {
+        fn say(&mut self, _: &str) {}
+        fn warn(&mut self, _: &altclip_report::Report) {}
+        fn wants_stop(&mut self) -> bool {
+            self.asked.set(self.asked.get() + 1);
+            self.asked.get() > self.patience
+        }
+    }
+    let bench = Bench::new();
+    let (dataset, model) = (bench.classes(), bench.model.dir().to_string_lossy().into_owned());
+    let run = |patience| {
+        let args = ["altclip", "eval", "linear-probe", "--model", &model, "--dataset", &dataset];
+        let args = args.iter().chain(&["--l2", "1e-3", "--no-cache", "--json"]).map(Into::into);
+        let asked = Rc::new(Cell::new(0));
+        let host = Patient { asked: Rc::clone(&asked), patience };
+        (call(args.collect(), Box::new(host)), asked.get())
+    };
+    let (whole, asked) = run(usize::MAX);
+    // Four pictures twice; everything else is the fit and its figures.
+    assert!(whole.is_ok() && asked > 12, "{asked}");
+    for patience in [8, 10, asked - 1] {
+        assert!(matches!(run(patience), (Err(Called::Stopped), n) if n == patience + 1));
+    }
 }

@@ -81,7 +81,7 @@ impl Place {
 }
 
 /// An entry as ustar writes it.
-fn entry(name: &str, content: &[u8]) -> Vec<u8> {
+pub(crate) fn entry(name: &str, content: &[u8]) -> Vec<u8> {
     let mut header = [0u8; 512];
     header[..name.len()].copy_from_slice(name.as_bytes());
     for (at, text) in [(100, "0000644\0"), (108, "0000000\0"), (116, "0000000\0")] {

@@ -156,6 +156,13 @@ fn rows() -> Vec<Row> {
     rows
 }
 
+/// A picture that is a symbolic link, as a row of captions.
+fn link(data: &Data) -> String {
+    let picture = data.at("pictures/link.png");
+    std::os::unix::fs::symlink(data.at("pictures/red_bar.png"), picture).unwrap();
+    json!({ "image": "link.png", "text": "a" }).to_string() + "\n"
+}
+
 fn datasets() -> Vec<Row> {
     vec![
         row("DS1 a shard that is cut", Code::E5007, &["damaged shard"], |data| {
@@ -169,6 +176,16 @@ fn datasets() -> Vec<Row> {
         row("DS2 a path that leaves the folder", Code::E5007, &["forbidden path"], |data| {
             let bad = json!({ "image": "../captions.jsonl", "text": "a" }).to_string() + "\n";
             let pairs = captions(data, &[bad]);
+            contrastive(data, &pairs, &[])
+        }),
+        row("DS2 a link", Code::E5007, &["forbidden path", "cp -rL"], |data| {
+            let bad = link(data);
+            let pairs = captions(data, &[bad]);
+            contrastive(data, &pairs, &[])
+        }),
+        row("DS2 nothing but links", Code::E5012, &["symbolic link", "cp -rL"], |data| {
+            let bad = link(data);
+            let pairs = data.write("bad.jsonl", bad.repeat(30));
             contrastive(data, &pairs, &[])
         }),
         row("DS3 a picture that is missing", Code::E5007, &["missing image"], |data| {
@@ -289,6 +306,18 @@ fn settings() -> Vec<Row> {
         row("an author's own file", Code::E6013, &["author's own", "CN-CLIP"], |data| {
             let model = family(data, "openai", &["ViT-tiny.pt"]) + "/ViT-tiny.pt";
             contrastive(data, &data.at("captions.jsonl"), &["--model", &model])
+        }),
+        row("a batch that no memory holds", Code::E9002, &["--batch-size", "5000000"], |data| {
+            let pairs = data.at("captions.jsonl");
+            contrastive(data, &pairs, &["--batch-size", "5000000"])
+        }),
+        row("a batch of pairs that no memory holds", Code::E9002, &["4294967295"], |data| {
+            distill(data, &["--batch-size", "4294967295"])
+        }),
+        row("a smaller batch goes on in the same folder", None, &["steps"], |data| {
+            let refused = distill(data, &["--batch-size", "4294967295"]).go();
+            assert_eq!(refused.status, Some(6), "{}", refused.stderr);
+            distill(data, &[])
         }),
         row("a batch of one", Code::E5012, &["compares"], |data| {
             let pairs = data.at("captions.jsonl");

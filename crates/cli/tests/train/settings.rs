@@ -141,6 +141,9 @@ fn a_run_that_ends_early_leaves_its_best_model() {
     let captions = data.at("captions.jsonl");
     let flags = ["--max-steps", "60", "--eval", &captions, "--eval-every", "2", "--lr", "0.5"];
     let early = data.trained("contrastive", "early", &[&flags[..], &["--patience", "2"]].concat());
+    // What the model could before its first step stands beside what the data can teach.
+    let baseline = early.json("check.json")["baseline"].clone();
+    assert!(baseline["en/mean_recall"].is_f64(), "{baseline}");
     let best = early.text("BEST");
     let step: u64 = best.chars().filter(char::is_ascii_digit).collect::<String>().parse().unwrap();
     let last = early.losses().len() as u64;

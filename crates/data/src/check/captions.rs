@@ -20,6 +20,7 @@ const SMALL_BATCH: usize = 64;
 /// use altclip_data::check::{CaptionCheck, CheckSettings};
 /// let settings = CheckSettings {
 ///     batch_size: 64,
+///     samples: 1000,
 ///     length: &|text| text.split_whitespace().count(),
 ///     unit: "words",
 ///     max_length: 75,
@@ -129,18 +130,26 @@ impl<'a> CaptionCheck<'a> {
             help: "",
         });
         let batch_size = self.settings.batch_size;
-        let floor = loss_floor(self.captions.values().copied(), batch_size as u64);
+        // Of a part of the samples no more is known than of all that were seen at once.
+        let is_part = self.samples < self.settings.samples;
+        let batch = if is_part { samples.min(batch_size as u64) } else { batch_size as u64 };
+        let floor = loss_floor(self.captions.values().copied(), batch);
         let random = (batch_size.max(1) as f64).ln();
+        let repeated = if !is_part && batch > samples {
+            "repeated captions, and samples that stand in it several times,"
+        } else {
+            "repeated captions"
+        };
         findings.push(Finding {
             severity: if floor > 0.05 { Severity::Warning } else { Severity::Notice },
             name: "loss_floor",
             number: floor,
             text: format!(
-                "repeated captions keep the loss of a batch of {batch_size} at {floor:.3} or above \
+                "{repeated} keep the loss of a batch of {batch_size} at {floor:.3} or above \
                  (chance is {random:.3})"
             ),
             help: if floor > 0.05 {
-                "use multi-positive targets, more different captions or a smaller batch"
+                "more different captions or a smaller batch lower it"
             } else {
                 ""
             },
@@ -162,13 +171,13 @@ impl<'a> CaptionCheck<'a> {
                 help: "raise the batch size; gradient caching keeps the memory",
             });
         }
-        if batch_size as u64 > good {
+        if batch_size as u64 > good && self.samples >= self.settings.samples {
             findings.push(Finding {
                 severity: Severity::Warning,
                 name: "batch_over_samples",
                 number: good as f64,
                 text: format!(
-                    "a batch of {batch_size} is larger than the {good} good samples seen"
+                    "a batch of {batch_size} is larger than the {good} good samples there are"
                 ),
                 help: "use a smaller batch or more data",
             });

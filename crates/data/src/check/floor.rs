@@ -9,28 +9,40 @@
 //!
 //! in nats, for each of the two directions and for their mean. Some samples of a larger dataset, drawn at random, give
 //! an unbiased estimate: a random batch of a random part is a random batch of the whole.
+//!
+//! A batch larger than the dataset goes on in the next epoch, so a sample stands in it several times, and its copies
+//! are samples with one caption as any others. With B = q·N + r a caption of n samples has m = q·n + H(N, n, r)
+//! copies, and
+//!
+//! floor = 1/B · Σ over captions E m ln m
+//!
+//! which for q = 0 is the formula above. (A batch that begins in the middle of an epoch has a little more.)
 
 use std::collections::BTreeMap;
 
-/// The lowest expected InfoNCE loss of a batch, in nats, given how often each caption occurs.
-///
-/// A batch larger than the number of samples counts as all of them.
+/// The lowest expected InfoNCE loss of a batch, in nats, given how often each caption occurs. A batch larger than the
+/// number of samples goes on in the next epoch.
 pub fn loss_floor(counts: impl IntoIterator<Item = u64>, batch_size: u64) -> f64 {
     let mut captions_by_count: BTreeMap<u64, u64> = BTreeMap::new();
-    for count in counts {
+    for count in counts.into_iter().filter(|&count| count > 0) {
         *captions_by_count.entry(count).or_default() += 1;
     }
     let samples: u64 = captions_by_count.iter().map(|(count, captions)| count * captions).sum();
-    let others = batch_size.min(samples).saturating_sub(1);
+    if samples == 0 || batch_size == 0 {
+        return 0.0;
+    }
+    let (epochs, rest) = (batch_size / samples, batch_size % samples);
     let term = |(&count, &captions): (&u64, &u64)| {
-        let weight = (count * captions) as f64 / samples as f64;
-        weight * expected_log(samples - 1, count - 1, others)
+        let copies = |hits: u64| (epochs * count + hits) as f64;
+        let entropy =
+            |hits| if copies(hits) > 1.0 { copies(hits) * copies(hits).ln() } else { 0.0 };
+        captions as f64 * expected(samples, count, rest, entropy) / batch_size as f64
     };
-    captions_by_count.iter().filter(|&(&count, _)| count > 0).map(term).sum()
+    captions_by_count.iter().map(term).sum()
 }
 
-/// E ln(1 + H) for `draws` of `all` without replacement, `marked` of which count.
-fn expected_log(all: u64, marked: u64, draws: u64) -> f64 {
+/// E f(H) for `draws` of `all` without replacement, `marked` of which count.
+fn expected(all: u64, marked: u64, draws: u64, f: impl Fn(u64) -> f64) -> f64 {
     let least = (marked + draws).saturating_sub(all);
     let most = marked.min(draws);
     // Logarithms of the probabilities up to a constant: the first may be too small for a float.
@@ -49,7 +61,7 @@ fn expected_log(all: u64, marked: u64, draws: u64) -> f64 {
     for (hits, log) in (least..).zip(logs) {
         let weight = (log - largest).exp();
         total += weight;
-        sum += weight * ((1 + hits) as f64).ln();
+        sum += weight * f(hits);
     }
     sum / total
 }
@@ -68,7 +80,28 @@ mod tests {
         assert_eq!(loss_floor([], 64), 0.0);
         // All of one caption, or the whole dataset at once.
         assert!((loss_floor([500], 64) - 64f64.ln()).abs() < 1e-12);
-        assert!((loss_floor([5; 4], 1000) - 5f64.ln()).abs() < 1e-12);
+        assert!((loss_floor([5; 4], 20) - 5f64.ln()).abs() < 1e-12);
+        assert_eq!(loss_floor([1; 3], 0), 0.0);
+    }
+
+    /// Fifty epochs in a batch: fifty copies of each sample.
+    #[test]
+    fn a_batch_larger_than_the_data() {
+        assert!((loss_floor([5; 4], 1000) - 250f64.ln()).abs() < 1e-12);
+        assert!((loss_floor([1; 24], 48) - 2f64.ln()).abs() < 1e-12);
+        // All batches of 6 + 2 of 6 samples: the pair that comes twice.
+        let captions = [0, 0, 0, 1, 1, 2];
+        let (mut sum, mut batches) = (0.0, 0.0);
+        for a in 0..6 {
+            for b in a + 1..6 {
+                let batch = captions.iter().chain([&captions[a], &captions[b]]);
+                let batch: Vec<i32> = batch.copied().collect();
+                let same = |x: &i32| batch.iter().filter(|y| *y == x).count() as f64;
+                sum += batch.iter().map(|x| same(x).ln()).sum::<f64>() / 8.0;
+                batches += 1.0;
+            }
+        }
+        assert!((loss_floor([3, 2, 1], 8) - sum / batches).abs() < 1e-12);
     }
 
     /// All batches of 3 of 6 samples, one by one.

@@ -40,6 +40,8 @@ pub enum Severity {
 pub struct CheckSettings<'a> {
     /// Samples that are compared with each other in a step.
     pub batch_size: usize,
+    /// Samples of the whole dataset, of which the check may see some.
+    pub samples: u64,
     /// Length of a text, in tokens or whatever [`CheckSettings::unit`] says.
     pub length: &'a (dyn Fn(&str) -> usize + Sync),
     /// What `length` counts, for messages: `tokens`.

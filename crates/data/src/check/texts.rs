@@ -140,7 +140,7 @@ impl Faults {
                     Error::table_of(&self.reasons),
                     first.place
                 ),
-                help: "correct them; more than --max-bad of them stop a run",
+                help: first.reason.help(),
             });
         }
     }

@@ -5,7 +5,7 @@ use super::results::Context;
 use super::{embed, labelled, named, threads, zeroshot};
 use crate::args::EvalLinearProbe;
 use crate::failure::{Failure, Reporter};
-use crate::model;
+use crate::{host, model};
 use altclip_eval::{Probe, ProbeOptions, Rows, Scorer};
 use altclip_report::{Code, Report};
 use serde_json::json;
@@ -40,9 +40,13 @@ pub(super) fn run(args: &EvalLinearProbe, reporter: Reporter) -> Result<(), Fail
     let test_rows = Rows::new("test embeddings", &test_images.rows, embedder.width())?;
     let options =
         ProbeOptions { l2: args.l2, steps: args.steps as usize, ..ProbeOptions::default() };
-    let probe = Probe::fit(&scorer, &train_rows, &train_labels, names.len(), &options)?;
-    let found = probe.classify(&scorer, &test_rows, &test_labels)?;
-    let train_acc1 = probe.classify(&scorer, &train_rows, &train_labels)?.report()?.acc1;
+    let (classes, stop) = (names.len(), &mut host::wants_stop);
+    let stopped = || Failure::Status(130);
+    let probe = Probe::fit(&scorer, &train_rows, &train_labels, classes, &options, stop)?;
+    let probe = probe.ok_or_else(stopped)?;
+    let found = probe.classify(&scorer, &test_rows, &test_labels, stop)?.ok_or_else(stopped)?;
+    let on_train = probe.classify(&scorer, &train_rows, &train_labels, stop)?;
+    let train_acc1 = on_train.ok_or_else(stopped)?.report()?.acc1;
     let context = Context { model: &model, eval: &args.eval, task: "linear_probe" };
     let more = [
         ("fit".to_owned(), json!(probe.fit)),

@@ -1,5 +1,6 @@
-//! The page of `altclip eval … --out DIR`.
+//! The pages of `altclip eval … --out DIR` and of `altclip eval compare --html`.
 
+use super::compare::Compared;
 use super::consistency::figures;
 use super::retrieval::Part;
 use crate::thumbnail;
@@ -290,5 +291,48 @@ pub(super) fn consistency(
         table.row([text(first), text(second)].into_iter().chain(figures));
     }
     page.section("Least alike").add(&table);
+    page
+}
+
+/// The figures of two runs side by side, a section for each task.
+pub(super) fn compare(found: &[Compared<'_>], [a, b]: [String; 2]) -> Page {
+    let mut page = Page::new("Two evaluations");
+    page.paragraph(&format!("A is {a}, B is {b}."));
+    let apart = found.iter().filter(|figure| figure.are_apart() == Some(true)).count();
+    page.figures(&[
+        KeyFigure::new("Figures in both", found.len().to_string()),
+        KeyFigure::new("Told apart", apart.to_string())
+            .note("95 % intervals without a common part"),
+    ]);
+    for of_task in found.chunk_by(|one, next| one.of.task == next.of.task) {
+        let mut table = Table::new(["dataset", "figure", "A", "B", "B - A", "95 % intervals"]);
+        table.caption("In percent");
+        let axis = Axis::from_zero("share").percent();
+        let mut chart = BarChart::new("The figures with an interval", axis, ["A", "B"]);
+        for figure in of_task {
+            let of = format!("{} {}", figure.of.dataset, figure.of.language);
+            let [a, b] = figure.values.map(|value| Cell::number(100.0 * value, 2));
+            let told = match figure.are_apart() {
+                Some(true) => "apart",
+                Some(false) => "overlap",
+                None => "–",
+            };
+            let difference = Cell::value(format!("{:+.2}", 100.0 * figure.difference()));
+            if figure.are_apart().is_some() {
+                let bar = |n: usize| Bar { value: figure.values[n], interval: figure.intervals[n] };
+                chart.group(format!("{of} {}", figure.name), [bar(0), bar(1)]);
+            }
+            let name = Cell::text(figure.name);
+            table.row([Cell::text(of), name, a, b, difference, Cell::text(told)]);
+        }
+        let has_intervals = of_task.iter().any(|figure| figure.are_apart().is_some());
+        let section = page.section(
+            &of_task.first().map_or("", |figure| figure.of.task.as_str()).replace('_', " "),
+        );
+        section.add(&table);
+        if has_intervals {
+            section.add(&chart);
+        }
+    }
     page
 }

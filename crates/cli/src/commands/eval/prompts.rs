@@ -5,14 +5,22 @@ use altclip_report::{Code, Report, quote};
 use serde_json::Value;
 use std::path::Path;
 
-/// Which list of a JSON file is meant.
+/// Which list of a JSON file is meant, and what must be in it.
 pub(super) struct Wanted<'a> {
     /// As the user said.
     pub(super) name: Option<&'a str>,
     pub(super) dataset: &'a str,
     pub(super) language: &'a str,
-    /// Entries that it must have.
-    pub(super) count: Option<usize>,
+    pub(super) entries: Entries,
+}
+
+/// What the entries of a list are.
+#[derive(Clone, Copy)]
+pub(super) enum Entries {
+    /// Prompts, each with a place for the class.
+    Templates,
+    /// The names of the classes: as many as there are classes, where that is known.
+    Names(Option<usize>),
 }
 
 /// The entries of a file.
@@ -31,25 +39,58 @@ pub(super) fn read(path: &Path, wanted: &Wanted<'_>) -> Result<Vec<String>, Fail
         )
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let is_json = path.extension().is_some_and(|ending| ending == "json");
-    let entries = if is_json {
+    let (entries, unit) = if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json")) {
         let value = serde_json::from_str(text).map_err(|e| wrong(&shown, e.to_string(), "JSON"))?;
-        list(&value, wanted, &shown)?
+        (list(&value, wanted, &shown)?, "entry")
+    } else if looks_like_json(text) {
+        let expected = "one prompt or name a line; the name of a JSON file ends in .json";
+        return Err(wrong(&format!("{shown}, line 1"), "what looks like JSON".into(), expected));
     } else {
-        text.lines().map(|line| line.trim_end().to_owned()).collect()
+        (text.lines().map(|line| line.trim_end().to_owned()).collect(), "line")
     };
-    if let Some(line) = entries.iter().position(|entry| entry.trim().is_empty()) {
-        return Err(wrong(&shown, format!("entry {} is empty", line + 1), "no empty entry"));
+    check(&entries, wanted.entries, &shown, unit)?;
+    Ok(entries)
+}
+
+/// Refuses entries that cannot be meant; `unit` is what they are counted in.
+pub(super) fn check(
+    entries: &[String],
+    wanted: Entries,
+    shown: &str,
+    unit: &str,
+) -> Result<(), Failure> {
+    let at = |n: usize| format!("{shown}, {unit} {n}");
+    if entries.is_empty() {
+        return Err(wrong(shown, "nothing".into(), "at least one entry"));
     }
-    match wanted.count {
-        _ if entries.is_empty() => Err(wrong(&shown, "nothing".into(), "at least one entry")),
-        Some(count) if entries.len() != count => Err(wrong(
-            &shown,
+    for (n, entry) in (1..).zip(entries) {
+        if entry.trim().is_empty() {
+            return Err(wrong(&at(n), "an empty entry".into(), "a text"));
+        }
+        if matches!(wanted, Entries::Templates) && !has_place(entry) {
+            return Err(wrong(&at(n), quote(entry), "a template with {} or {c} for the class"));
+        }
+    }
+    match wanted {
+        Entries::Names(Some(count)) if entries.len() != count => Err(wrong(
+            // The first name too many, or the last one there is.
+            &at(entries.len().min(count + 1)),
             format!("{} names", entries.len()),
             &format!("{count}, one for each class of the dataset"),
         )),
-        _ => Ok(entries),
+        _ => Ok(()),
     }
+}
+
+/// Whether a template says where the class goes.
+fn has_place(template: &str) -> bool {
+    ["{}", "{c}"].iter().any(|place| template.contains(place))
+}
+
+/// Whether a text begins as a list or an object with texts in it: no prompt and no name of a class does.
+fn looks_like_json(text: &str) -> bool {
+    let inside = text.trim_start().strip_prefix(['[', '{']);
+    inside.is_some_and(|inside| inside.trim_start().starts_with('"'))
 }
 
 fn wrong(place: &str, got: String, expected: &str) -> Failure {
@@ -82,8 +123,12 @@ fn list(value: &Value, wanted: &Wanted<'_>, place: &str) -> Result<Vec<String>, 
                 "ja" => ["ja", "jp"],
                 language => [language, language],
             };
+            let count = match wanted.entries {
+                Entries::Names(count) => count,
+                Entries::Templates => None,
+            };
             let fits = |list: &&Value| {
-                wanted.count.is_none_or(|count| list.as_array().is_none_or(|l| l.len() == count))
+                count.is_none_or(|count| list.as_array().is_none_or(|l| l.len() == count))
             };
             let only = || {
                 let mut fitting = lists.values().filter(fits);
@@ -114,7 +159,8 @@ mod tests {
 
     fn found(json: &str, name: Option<&str>, count: Option<usize>) -> Option<Vec<String>> {
         let value = serde_json::from_str(json).unwrap();
-        let wanted = Wanted { name, dataset: "cifar-10", language: "zh", count };
+        let entries = Entries::Names(count);
+        let wanted = Wanted { name, dataset: "cifar-10", language: "zh", entries };
         list(&value, &wanted, "x").ok()
     }
 
@@ -129,5 +175,14 @@ mod tests {
         assert_eq!(found(r#"{"a":["1"],"b":["1","2"]}"#, None, None), None);
         assert_eq!(found(r#"{"cn":{"cifar10":["猫"]},"en":{}}"#, None, None).unwrap(), ["猫"]);
         assert_eq!(found("[1]", None, None), None);
+    }
+    #[test]
+    fn what_only_looks_like_json() {
+        for json in ["[\"a\"]", "\n{ \"en\": []}", "[\n  \"a"] {
+            assert!(looks_like_json(json), "{json}");
+        }
+        for text in ["{}", "{c}\n", "[unknown] {}", "{} \"quoted\"", "", "\"{}\""] {
+            assert!(!looks_like_json(text), "{text}");
+        }
     }
 }

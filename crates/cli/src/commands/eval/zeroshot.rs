@@ -2,6 +2,7 @@
 
 use super::compared::Tokens;
 use super::embedder::{self, Embedder};
+use super::prompts::Entries;
 use super::results::Context;
 use super::{embed, labelled, named, page, prompts, say_notices, table, threads, verdict};
 use crate::args::EvalZeroshot;
@@ -13,6 +14,7 @@ use altclip_data::{Dataset as _, LabelledPictures};
 use altclip_eval::{
     Classification, Rows, Scorer, classifier, wilson, zeroshot, zeroshot_token_wise,
 };
+use altclip_report::{Code, Report, quote};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -23,30 +25,41 @@ const LISTED: usize = 100;
 
 pub(super) fn run(args: &EvalZeroshot, reporter: Reporter) -> Result<(), Failure> {
     let dataset = named(&args.eval, &args.dataset);
-    let wanted = |count| prompts::Wanted {
+    let wanted = |entries| prompts::Wanted {
         name: args.prompts.as_deref(),
         dataset: &dataset,
         language: &args.language,
-        count,
+        entries,
     };
     // How many classes there must be is known once the folders were listed; shards need the names first.
-    let read = |count| args.classnames.as_ref().map(|path| prompts::read(path, &wanted(count)));
+    let read = |count| {
+        let names = wanted(Entries::Names(count));
+        args.classnames.as_ref().map(|path| prompts::read(path, &names))
+    };
     let needed = || labelled(&args.dataset, &args.eval.split, None);
-    let (data, names) = match needed() {
+    let (data, names, is_counted) = match needed() {
         Ok(data) => {
             let names = read(Some(data.class_names().len())).transpose()?;
-            (data, names)
+            (data, names, true)
         }
         Err(failure) => {
             let Some(names) = read(None).transpose()? else { return Err(failure) };
-            (labelled(&args.dataset, &args.eval.split, Some(names.clone()))?, Some(names))
+            (labelled(&args.dataset, &args.eval.split, Some(names.clone()))?, Some(names), false)
         }
     };
     let names =
         names.unwrap_or_else(|| data.class_names().iter().map(ToString::to_string).collect());
     let templates = match &args.templates {
-        Some(path) => prompts::read(path, &wanted(None))?,
-        None => data.templates().unwrap_or_default().to_vec(),
+        Some(path) => prompts::read(path, &wanted(Entries::Templates))?,
+        None => {
+            let templates = data.templates().unwrap_or_default();
+            if !templates.is_empty() {
+                let shown =
+                    format!("the templates of {}", quote(&args.dataset.path.to_string_lossy()));
+                prompts::check(templates, Entries::Templates, &shown, "line")?;
+            }
+            templates.to_vec()
+        }
     };
     let model = model::load(&args.eval.run, reporter)?;
     let mut embedder = Embedder::new(&model, args.eval.run.no_cache, reporter);
@@ -63,10 +76,27 @@ pub(super) fn run(args: &EvalZeroshot, reporter: Reporter) -> Result<(), Failure
         let rows = Rows::new("image embeddings", &images.rows, embedder.width())?;
         zeroshot(&Scorer::new(threads(&args.eval.run)), &rows, &classes, &labels)?
     };
+    if !is_counted {
+        warn_of_names_too_many(&names, &found, reporter);
+    }
     let context = Context { model: &model, eval: &args.eval, task: "zeroshot_classification" };
     let more = [("templates".to_owned(), json!(templates.len().max(1)))];
     let table = args.table.then_some(reporter);
     show(&context, &found, &names, (&dataset, &args.language), more, &embedder, table)
+}
+
+/// Shards without names of their own do not say how many classes there are: names behind the highest label may be too
+/// many.
+fn warn_of_names_too_many(names: &[String], found: &Classification, reporter: Reporter) {
+    let used = found.recalls().iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+    if used < names.len() {
+        let message = "there are more class names than labels";
+        let report = Report::new(Code::W5013, "dataset", message)
+            .place("--classnames")
+            .got(format!("{} names, and no label above {}", names.len(), used.saturating_sub(1)))
+            .help("if that is all of the dataset, check the names and their order");
+        reporter.warn(&[report]);
+    }
 }
 
 /// By a model that compares token by token: probabilities, of which the mean over the templates counts.

@@ -15,13 +15,15 @@ fn each(len: u64, run: &Run, look: impl FnMut(u64)) {
     first.map(|(_, _, number)| number).for_each(look);
 }
 
-/// What a check is made against; `batch_size` is 0 where samples are not compared with each other.
+/// What a check is made against.
 fn settings<'a>(
-    batch_size: usize,
+    run: &Run,
+    samples: u64,
     ids: &Ids,
     length: &'a (dyn Fn(&str) -> usize + Sync),
 ) -> CheckSettings<'a> {
-    CheckSettings { batch_size, length, unit: "tokens", max_length: ids.max_length }
+    let batch_size = run.batch_size.unwrap_or(1) as usize;
+    CheckSettings { batch_size, samples, length, unit: "tokens", max_length: ids.max_length }
 }
 
 /// Tokens of a text before truncation; 0 for a text that is refused, which counts as a fault elsewhere.
@@ -29,13 +31,9 @@ fn length(ids: &Ids) -> impl Fn(&str) -> usize + Sync + '_ {
     |text| ids.tokenizer.encode(text, usize::MAX).map_or(0, |encoding| encoding.input_ids.len())
 }
 
-fn batch(run: &Run) -> usize {
-    run.batch_size.unwrap_or(1) as usize
-}
-
 pub(super) fn parallel(data: &ParallelTexts, ids: &Ids, run: &Run) -> Findings {
     let length = length(ids);
-    let mut check = ParallelCheck::new(settings(batch(run), ids, &length));
+    let mut check = ParallelCheck::new(settings(run, data.len(), ids, &length));
     each(data.len(), run, |number| match data.get(number) {
         Ok(pair) => check.add(&pair),
         Err(fault) => check.fault(&fault),
@@ -45,7 +43,7 @@ pub(super) fn parallel(data: &ParallelTexts, ids: &Ids, run: &Run) -> Findings {
 
 pub(super) fn captions(data: &CaptionedPictures, ids: &Ids, run: &Run) -> Findings {
     let length = length(ids);
-    let mut check = CaptionCheck::new(settings(batch(run), ids, &length));
+    let mut check = CaptionCheck::new(settings(run, data.len(), ids, &length));
     each(data.len(), run, |number| match data.get(number) {
         Ok(sample) => check.add(&sample),
         Err(fault) => check.fault(&fault),
@@ -61,7 +59,7 @@ pub(super) fn labels(
     run: &Run,
 ) -> Findings {
     let length = length(ids);
-    let mut check = CaptionCheck::new(settings(batch(run), ids, &length));
+    let mut check = CaptionCheck::new(settings(run, data.len(), ids, &length));
     let template = templates.first().map_or("{}", String::as_str);
     each(data.len(), run, |number| match data.get(number) {
         Ok(sample) => {

@@ -17,7 +17,7 @@ use altclip_train::feed::Samples;
 use altclip_train::optimizer::{Algorithm, Optimizer};
 use altclip_train::progress::Event;
 use altclip_train::report::{About, Series};
-use altclip_train::run::{Parts, RunOptions, Scores, Summary, run};
+use altclip_train::run::{Parts, RunOptions, Scores, Summary, require_memory, run};
 use altclip_train::samples::Ids;
 use altclip_train::schedule::{Schedule, Shape};
 use altclip_train::start::Start;
@@ -319,6 +319,8 @@ impl Session {
         finish: impl FnOnce(&mut Start) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let options = self.options()?;
+        // Before the folder has anything that a run of another size would have to be told from.
+        require_memory(task, &start.parameters, options.batch_size, samples.len)?;
         let vfs: Arc<dyn Vfs> = Arc::new(RealFs);
         let keep = Keep { last: usize::from(self.run.keep) };
         let mut checkpoints = Checkpoints::open(vfs.clone(), &self.run.out, keep)?;
@@ -481,6 +483,9 @@ impl Watch {
                 }
             }
             Event::Evaluation { step, values } => {
+                if *step == 0 {
+                    self.note_baseline(values);
+                }
                 if let Some(events) = &mut self.events {
                     let named: Vec<(String, f64)> =
                         values.iter().map(|(name, v)| (format!("eval/{name}"), *v)).collect();
@@ -500,6 +505,19 @@ impl Watch {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Adds what the model could before its first step to the findings. They are a convenience: without them
+    /// training goes on.
+    fn note_baseline(&self, values: &[(String, f64)]) {
+        let path = self.out.join("check.json");
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let values: BTreeMap<&str, f64> =
+            values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        if let Ok(serde_json::Value::Object(mut check)) = serde_json::from_str(&text) {
+            check.insert("baseline".to_owned(), json!(values));
+            let _ = std::fs::write(&path, format!("{:#}\n", serde_json::Value::Object(check)));
         }
     }
 
