@@ -2,6 +2,7 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::Cell;
+use std::collections::TryReserveError;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
@@ -80,10 +81,14 @@ impl<T: Plain> Aligned<T> {
 
 /// An empty vector with room for `capacity` values, on large pages where the system has them and the room
 /// is several of them: for what grows, or is read value by value, and is then scanned from end to end.
-pub fn large_vec<T: Plain>(capacity: usize) -> Vec<T> {
-    let mut values = Vec::with_capacity(capacity);
+///
+/// # Errors
+/// The system refuses so much memory.
+pub fn large_vec<T>(capacity: usize) -> Result<Vec<T>, TryReserveError> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(capacity)?;
     large::advise(values.spare_capacity_mut());
-    values
+    Ok(values)
 }
 
 /// Whether a buffer comes from the system itself: its pages are zeros already, and large pages are

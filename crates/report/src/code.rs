@@ -139,7 +139,7 @@ codes! {
     E7009 7 "the index cannot be written or read";
     E7011 5 "there is no index that this version reads";
     W7012 0 "the search structure was stale or damaged and is made again";
-    W7013 0 "a folder of the index is not there; its pictures are kept";
+    W7013 0 "a folder of the index is not there or empty; its pictures are kept";
     E7014 3 "a dump of embeddings is not valid";
     E8001 3 "a request is not valid JSON";
     E8002 3 "a body is too long, too slow or not as long as announced";

@@ -46,7 +46,7 @@ fn normalized(mut row: Vec<f32>) -> Vec<f32> {
 
 /// The same rows once more, on pages as large.
 fn rows_of(bits: &[u16]) -> Vec<u16> {
-    let mut rows = large_vec(bits.len());
+    let mut rows = large_vec(bits.len()).expect("memory for the rows");
     rows.extend_from_slice(bits);
     rows
 }
@@ -76,7 +76,7 @@ fn main() -> std::io::Result<()> {
     let common: Vec<f32> = (0..width).map(|_| random.value()).collect();
     let centres: Vec<Vec<f32>> =
         (0..CENTRES).map(|_| common.iter().map(|x| x + random.value()).collect()).collect();
-    let mut bits = large_vec(rows * width);
+    let mut bits = large_vec(rows * width).expect("memory for the rows");
     let mut queries = Vec::new();
     for n in 0..rows {
         // Sizes of clusters fall off.

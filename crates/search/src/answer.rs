@@ -78,7 +78,8 @@ pub fn answer<E: From<Error>>(
         asked.push(Asked { query, group });
     }
     let uncalibrated = asked.iter().find_map(|asked| judge.uncalibrated(asked));
-    let wanted = (CANDIDATES_PER_RESULT * ask.top_k).max(LEAST_CANDIDATES);
+    let wanted = CANDIDATES_PER_RESULT * ask.top_k.min(flat.len());
+    let wanted = wanted.max(LEAST_CANDIDATES);
     let mut rows = BTreeSet::new();
     let positive = sums.iter().any(|(_, negated)| !negated);
     for (asked, (_, negated)) in asked.iter().zip(&sums) {

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 pub(crate) const BACKGROUND: &str = "background";
 const MAGIC: &[u8] = b"altclip background 1\n";
 const DIGEST_BYTES: usize = 32;
-const MAX_BYTES: u64 = 1 << 30;
 
 /// Normalised vectors of the background texts of each group.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,7 +76,9 @@ impl Background {
 
     /// Reads the file; `Ok(None)` where there is none, or it is of other texts.
     pub(crate) fn read(vfs: &dyn Vfs, path: &Path, width: usize) -> Result<Option<Self>, Error> {
-        let bytes = match altclip_durable::read(vfs, path, MAX_BYTES) {
+        let texts: usize = Group::ALL.into_iter().map(|group| group.texts().count()).sum();
+        let longest = MAGIC.len() + 2 * DIGEST_BYTES + 4 * texts * width;
+        let bytes = match altclip_durable::read(vfs, path, longest as u64) {
             Ok(bytes) => bytes,
             Err(error) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(error.into()),
@@ -160,6 +161,8 @@ mod tests {
         replace(&disk, path, |out| out.write_all(&background.bytes())).unwrap();
         assert_eq!(read(&disk, 2).unwrap().as_ref(), Some(&background));
         assert_eq!(read(&disk, 3).unwrap(), None);
+        // Of no longer file than it can be is more than that read.
+        assert!(matches!(read(&disk, 1), Err(Error::Damaged { .. })));
         for byte in 0..background.bytes().len() {
             let disk = disk.crash(Damage::KeepAll);
             disk.tamper(path, |bytes| bytes[byte] ^= 4).unwrap();

@@ -6,6 +6,7 @@ use crate::store::Change;
 use crate::{Error, Index};
 use altclip::npy;
 use altclip_durable::{Vfs, replace};
+use bytes::Bytes;
 use parquet::basic::{LogicalType, Repetition, Type as PhysicalType};
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::file::properties::WriterProperties;
@@ -13,6 +14,8 @@ use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::record::RowAccessor as _;
 use parquet::schema::types::Type;
+use std::io::Read as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -110,12 +113,7 @@ pub fn import<E: From<Error>>(
             let got = format!("{found} numbers");
             return Err(bad("vectors of another width", got, format!("{width} numbers")).into());
         }
-        let paths = paths(&table)?;
-        let rows = numbers.len() / width.max(1);
-        if rows != paths.len() {
-            let got = format!("{rows} vectors, {} paths", paths.len());
-            return Err(bad("not as many paths as vectors", got, "one path a vector".into()).into());
-        }
+        let paths = paths(&table, numbers.len() / width.max(1))?;
         let mut changes = Vec::new();
         for (row, (vector, path)) in numbers.chunks_exact(width.max(1)).zip(&paths).enumerate() {
             let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
@@ -161,20 +159,49 @@ fn parts(dump: &Path) -> Result<Vec<(PathBuf, PathBuf)>, Error> {
     Ok(parts)
 }
 
-fn paths(table: &Path) -> Result<Vec<String>, Error> {
-    let bad = |what, got: String| Error::Dump {
-        path: table.to_owned(),
-        what,
-        got,
-        expected: "a column image_path of texts".into(),
-    };
-    let file = std::fs::File::open(table).map_err(Error::io("read", table))?;
+/// As many paths as there are vectors.
+fn paths(table: &Path, vectors: usize) -> Result<Vec<String>, Error> {
+    let bytes = whole(table)?;
+    // The reader of tables is not ours: a panic of it on foreign bytes is a fault of the table.
+    catch_unwind(AssertUnwindSafe(|| paths_of(table, bytes, vectors)))
+        .unwrap_or_else(|_| Err(unfit(table, "the table cannot be read", "a damaged one".into())))
+}
+
+fn unfit(table: &Path, what: &'static str, got: String) -> Error {
+    let expected = "a column image_path of texts".into();
+    Error::Dump { path: table.to_owned(), what, got, expected }
+}
+
+/// A file in memory, so that a table that names parts outside of it asks for nothing.
+fn whole(path: &Path) -> Result<Bytes, Error> {
+    let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
+    let len = file.metadata().map_err(Error::io("read", path))?.len();
+    let memory = || Error::Memory { path: path.to_owned(), bytes: len as usize };
+    let (len, mut bytes) = (usize::try_from(len).map_err(|_| memory())?, Vec::new());
+    bytes.try_reserve_exact(len).map_err(|_| memory())?;
+    file.take(len as u64).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    Ok(bytes.into())
+}
+
+fn paths_of(table: &Path, bytes: Bytes, vectors: usize) -> Result<Vec<String>, Error> {
+    let bad = |what, got: String| unfit(table, what, got);
     let failed =
         |error: parquet::errors::ParquetError| bad("the table cannot be read", error.to_string());
-    let reader = SerializedFileReader::new(file).map_err(failed)?;
-    let schema = reader.metadata().file_metadata().schema();
-    let field = schema.get_fields().iter().find(|field| field.name() == "image_path");
+    let other_number = |paths: i64| Error::Dump {
+        path: table.to_owned(),
+        what: "not as many paths as vectors",
+        got: format!("{vectors} vectors, {paths} paths"),
+        expected: "one path a vector".into(),
+    };
+    let reader = SerializedFileReader::new(bytes).map_err(failed)?;
+    let metadata = reader.metadata().file_metadata();
+    let fields = metadata.schema().get_fields();
+    let field = fields.iter().find(|field| field.name() == "image_path");
     let field = field.ok_or_else(|| bad("the table has no paths", "other columns".into()))?;
+    // A few bytes can say one path a thousand million times, so paths are counted before they are read.
+    if u64::try_from(metadata.num_rows()) != Ok(vectors as u64) {
+        return Err(other_number(metadata.num_rows()));
+    }
     let projection = Type::group_type_builder("schema").with_fields(vec![field.clone()]).build();
     let rows = reader.get_row_iter(Some(projection.map_err(failed)?)).map_err(failed)?;
     let mut paths = Vec::new();
@@ -185,6 +212,78 @@ fn paths(table: &Path) -> Result<Vec<String>, Error> {
             return Err(bad("a path is empty or too long", format!("{} bytes", path.len())));
         }
         paths.push(path.clone());
+        if paths.len() > vectors {
+            break;
+        }
     }
-    Ok(paths)
+    match paths.len() {
+        found if found == vectors => Ok(paths),
+        found => Err(other_number(found as i64)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(table: &[u8], vectors: usize) -> Result<Vec<String>, Error> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metadata_0.parquet");
+        std::fs::write(&path, table).unwrap();
+        paths(&path, vectors)
+    }
+
+    #[test]
+    fn a_table_has_a_path_for_each_vector_and_no_more_are_read() {
+        let three = table(&[("image_path", vec!["/a", "/b", "/猫"])]).unwrap();
+        assert_eq!(read(&three, 3).unwrap(), ["/a", "/b", "/猫"]);
+        for vectors in [0, 2, 4, usize::MAX] {
+            match read(&three, vectors) {
+                Err(Error::Dump { got, .. }) => assert!(got.ends_with("vectors, 3 paths"), "{got}"),
+                other => panic!("{other:?}"),
+            }
+        }
+        // Small, and two million paths: none of them is read.
+        let many = table(&[("image_path", vec!["/a"; 2_000_000])]).unwrap();
+        assert!(many.len() < 100_000, "{}", many.len());
+        assert!(matches!(read(&many, 3), Err(Error::Dump { .. })));
+        assert!(matches!(
+            read(&table(&[("url", vec!["/a"])]).unwrap(), 1),
+            Err(Error::Dump { .. })
+        ));
+    }
+
+    #[test]
+    fn a_table_with_a_lying_header_is_refused_or_read_as_it_is() {
+        let sound = table(&[("image_path", vec!["/a", "/b", "/a", "/a"])]).unwrap();
+        let mut refused = 0;
+        // The length of the footer is the four bytes before the last four.
+        for (at, value) in (0..sound.len()).flat_map(|at| [0, 1, 0x7f, 0x80, 0xff].map(|v| (at, v)))
+        {
+            let mut damaged = sound.clone();
+            damaged[at] = value;
+            match read(&damaged, 4) {
+                Ok(paths) => assert_eq!(paths.len(), 4, "byte {at}, {value}"),
+                Err(Error::Dump { .. }) => refused += 1,
+                Err(error) => panic!("byte {at}, {value}: {error:?}"),
+            }
+        }
+        assert!(refused > sound.len(), "{refused}");
+        for cut in 0..sound.len() {
+            assert!(matches!(read(&sound[..cut], 4), Err(Error::Dump { .. })), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn an_array_with_a_lying_header_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("img_emb_0.npy");
+        for shape in [[1 << 40, 4], [usize::MAX, 4], [2, usize::MAX], [1 << 40, 0], [2, 4]] {
+            let mut file = Vec::new();
+            npy::write_f32(&mut file, &shape, &[0.5; 4]).unwrap();
+            std::fs::write(&path, file).unwrap();
+            let read = npy::read(&path).and_then(npy::Array::into_matrix);
+            assert!(read.is_err(), "{shape:?}");
+        }
+    }
 }

@@ -93,6 +93,20 @@ pub enum Error {
         /// What the system said.
         what: String,
     },
+    /// A folder in which there were pictures has nothing in it any more, as a mount point without its disk.
+    #[error("a folder of the index is empty all of a sudden; its pictures are kept")]
+    FolderEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// What is read needs more memory than there is.
+    #[error("there is not enough memory to read it")]
+    Memory {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that were asked for.
+        bytes: usize,
+    },
     /// A dump of embeddings does not hold what it must.
     #[error("{what}")]
     Dump {
@@ -177,15 +191,28 @@ impl Diagnose for Error {
             }
             Self::Io { path, .. } => at(Code::E7009, path)
                 .help("check the folder, its permissions and its disk; reading goes on"),
-            Self::Query { text, byte, .. } => report(Code::E7006)
-                .place(format!("byte {byte} of {}", quote(text)))
-                .help("for example: red + car - \"traffic light\"; put a text in quotes"),
+            Self::Query { text, byte, .. } => {
+                let rest = text.get(*byte..).filter(|rest| !rest.trim().is_empty() && *byte > 0);
+                let report = report(Code::E7006).place(format!("byte {byte} of {}", quote(text)));
+                let report = match rest {
+                    Some(rest) => report.got(quote(rest)),
+                    None => report,
+                };
+                report.help("for example: red + car - \"traffic light\"; put a text in quotes")
+            }
             Self::Unknown { path } => report(Code::E7005)
                 .place(quote(path))
                 .help("altclip index status lists the folders of the index"),
             Self::FolderGone { path, what } => at(Code::W7013, path)
                 .got(what.as_str())
                 .help("mount it, or forget it with: altclip index remove"),
+            Self::FolderEmpty { path } => at(Code::W7013, path).got("an empty folder").help(
+                "mount it; where its pictures were deleted: altclip index update --forget-empty",
+            ),
+            Self::Memory { path, bytes } => at(Code::E9002, path)
+                .got(format!("{bytes} bytes"))
+                .expected("room for them")
+                .help("use a machine with more memory, or fewer pictures in one index or dump"),
             Self::Dump { path, got, expected, .. } => at(Code::E7014, path)
                 .got(got.as_str())
                 .expected(expected.as_str())

@@ -1,7 +1,10 @@
 //! Which pictures are looked at: by path, date, size and tag, before anything is scored.
 
 use crate::Error;
+use crate::path::plain;
 use crate::picture::Picture;
+use std::borrow::Cow;
+use std::path::Path;
 
 /// Longest pattern, and most patterns and tags.
 const MAX_BYTES: usize = 4096;
@@ -11,7 +14,7 @@ const MAX_TERMS: usize = 64;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Patterns of paths with `*`, `**` and `?`; one of them must fit. One without `/` is compared with
-    /// the last part of the path.
+    /// the last part of the path; in others `.`, `..` and `//` mean what they mean in a path.
     pub paths: Vec<String>,
     /// Not before this time, in seconds since 1970.
     pub since: Option<i64>,
@@ -110,7 +113,7 @@ impl Filter {
         let fits = |pattern: &String| {
             let last = picture.path.rsplit('/').next().unwrap_or_default();
             let path = if pattern.contains('/') { &picture.path } else { last };
-            glob(pattern, path)
+            glob(&in_one_form(pattern), path)
         };
         (self.paths.is_empty() || self.paths.iter().any(fits))
             && self.since.is_none_or(|since| date >= since)
@@ -119,6 +122,17 @@ impl Filter {
             && self.most_bytes.is_none_or(|most| picture.bytes <= most)
             && self.tags.iter().all(|tag| picture.tags.contains(tag))
     }
+}
+
+/// A pattern in the form of the paths that it is compared with. Behind `**` a `..` could mean any folder, so
+/// that one stays, and fits nothing.
+fn in_one_form(pattern: &str) -> Cow<'_, str> {
+    let odd = ["//", "/./", "/../"].iter().any(|odd| pattern.contains(odd));
+    let odd = odd || pattern.ends_with("/.") || pattern.ends_with("/..");
+    if !odd || pattern.contains("**/..") {
+        return pattern.into();
+    }
+    plain(Path::new(pattern)).to_string_lossy().into_owned().into()
 }
 
 /// Whether a pattern fits a whole text: `?` is one character and `*` any number of them, neither of them
@@ -164,18 +178,27 @@ pub fn day(text: &str, end: bool) -> Result<i64, Error> {
         .map(|part| part.parse().ok().filter(|_| part.bytes().all(|b| b.is_ascii_digit())))
         .collect();
     let date = match parts[..] {
+        // More figures than a year has would overflow.
+        _ if text.len() > 10 => None,
         [Some(y)] => Some((y, 1, 1, (y + 1, 1, 1))),
         [Some(y), Some(m)] => Some((y, m, 1, if m == 12 { (y + 1, 1, 1) } else { (y, m + 1, 1) })),
         [Some(y), Some(m), Some(d)] => Some((y, m, d, (y, m, d + 1))),
         _ => None,
     };
-    let valid = |&(y, m, d, _): &(i64, i64, i64, _)| {
-        (1..=9999).contains(&y) && (1..=12).contains(&m) && (1..=31).contains(&d)
-    };
-    let bad = || Error::Query { what: "this is no day", text: text.to_owned(), byte: 0 };
-    let (y, m, d, (ey, em, ed)) = date.filter(valid).ok_or_else(bad)?;
+    let bad = |what| Error::Query { what, text: text.to_owned(), byte: 0 };
+    let (y, m, d, (ey, em, ed)) =
+        date.ok_or_else(|| bad("this is no day such as 2024, 2024-05 or 2024-05-31"))?;
+    let valid = (1..=9999).contains(&y) && (1..=12).contains(&m);
+    if !valid || !(1..=month_days(y, m)).contains(&d) {
+        return Err(bad("the calendar has no such day"));
+    }
     let days = if end { days(ey, em, ed) } else { days(y, m, d) };
     Ok(days * 86_400)
+}
+
+/// Days of a month.
+fn month_days(year: i64, month: i64) -> i64 {
+    days(year + month / 12, month % 12 + 1, 1) - days(year, month, 1)
 }
 
 /// Days from 1970-01-01 to a day of the Gregorian calendar.
@@ -211,6 +234,16 @@ mod tests {
         ] {
             assert_eq!(glob(pattern, text), fits, "{pattern} {text}");
         }
+        let lets = |pattern: &str| {
+            let picture = Picture { path: "/p/x/a.jpg".into(), ..Picture::default() };
+            Filter { paths: vec![pattern.into()], ..Filter::default() }.lets(&picture)
+        };
+        for fits in ["/p//x/*.jpg", "/p/./x/a.jpg", "/p/y/../x/*", "/p/x/y*/../*", "**//a.jpg"] {
+            assert!(lets(fits), "{fits}");
+        }
+        for other in ["/p/x/../*.jpg", "/p/**/../a.jpg", "/p/x/..", "/p/x/.", "p/x/a.jpg"] {
+            assert!(!lets(other), "{other}");
+        }
         // Not exponential.
         assert!(!glob(&"*a".repeat(100), &"a".repeat(99).replace('a', "ab")));
     }
@@ -221,7 +254,27 @@ mod tests {
         assert_eq!(day("2000-02-29", true).unwrap(), 951_868_800);
         assert_eq!(day("2024", true).unwrap(), day("2025", false).unwrap());
         assert_eq!(day("2024-12", true).unwrap(), day("2025-01-01", false).unwrap());
-        for bad in ["", "x", "2024-13", "2024-01-32", "2024-1-1-1", "+2024", "99999"] {
+        assert_eq!(day("2024-02-29", true).unwrap(), day("2024-03", false).unwrap());
+        assert_eq!(day("2023-12-31", true).unwrap(), day("2024", false).unwrap());
+        let lengths = (1..=12).map(|month| month_days(2024, month));
+        assert!(lengths.eq([31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]));
+        assert_eq!([1900, 2000, 2023].map(|year| month_days(year, 2)), [28, 29, 28]);
+        for bad in [
+            "",
+            "x",
+            "2024-13",
+            "2024-00",
+            "2024-01-32",
+            "2024-01-00",
+            "2024-02-30",
+            "2023-02-29",
+            "2024-04-31",
+            "2024-1-1-1",
+            "+2024",
+            "99999",
+            "9223372036854775807",
+            "2024-9223372036854775807",
+        ] {
             assert!(day(bad, false).is_err(), "{bad}");
         }
     }

@@ -85,7 +85,7 @@ impl Flat {
             sequence,
             width,
             mean: mean(width, &rows),
-            bits: large_vec(bits_len(ids.len(), &rotation)),
+            bits: large_vec(bits_len(ids.len(), &rotation)).unwrap_or_default(),
             gains: Vec::with_capacity(ids.len()),
             ones: Vec::with_capacity(ids.len()),
             ids,
@@ -110,21 +110,31 @@ impl Flat {
     /// Reads all vectors of a store.
     pub(crate) fn of_store(store: &dyn Store, width: usize, place: &Path) -> Result<Self, Error> {
         let images = usize::try_from(store.images()?).unwrap_or(usize::MAX);
-        let mut rows = large_vec(images.saturating_mul(width));
-        let (mut ids, mut odd) = (Vec::with_capacity(images), None);
+        let memory = |values: usize| {
+            let bytes = values.saturating_mul(size_of::<u16>());
+            move |_| Error::Memory { path: place.to_owned(), bytes }
+        };
+        let all = images.saturating_mul(width);
+        let mut rows: Vec<u16> = large_vec(all).map_err(memory(all))?;
+        let (mut ids, mut fault) = (Vec::<i64>::new(), None);
         let sequence = store.vectors(&mut |id, vector| {
-            if vector.len() == 2 * width {
+            if fault.is_some() {
+                return;
+            }
+            if vector.len() != 2 * width {
+                let what =
+                    format!("the vector of row {id} has {} bytes, not {}", vector.len(), 2 * width);
+                fault = Some(Error::damaged(place, what));
+            } else if ids.try_reserve(1).is_err() || rows.try_reserve(width).is_err() {
+                let bytes = rows.len().saturating_mul(4);
+                fault = Some(Error::Memory { path: place.to_owned(), bytes });
+            } else {
                 ids.push(id);
                 rows.extend(to_bits(vector));
-            } else {
-                odd.get_or_insert((id, vector.len()));
             }
         })?;
-        match odd {
-            Some((id, len)) => Err(Error::damaged(
-                place,
-                format!("the vector of row {id} has {len} bytes, not {}", 2 * width),
-            )),
+        match fault {
+            Some(fault) => Err(fault),
             None => Ok(Self::new(sequence, width, ids, rows)),
         }
     }
@@ -194,8 +204,8 @@ impl Flat {
         let gains = blocks.numbers(rows, f32::from_le_bytes)?;
         let ones = blocks.numbers(rows, u32::from_le_bytes)?;
         let bits = bits_len(rows, &rotation);
-        let bits = blocks.numbers_to(large_vec(bits), bits, u8::from_le_bytes)?;
-        let rows = blocks.numbers_to(large_vec(rows * width), rows * width, u16::from_le_bytes)?;
+        let bits = blocks.numbers(bits, u8::from_le_bytes)?;
+        let rows = blocks.numbers(rows * width, u16::from_le_bytes)?;
         Ok(Some(Self { sequence, width, ids, rows, mean, bits, gains, ones, rotation }))
     }
 }
@@ -295,16 +305,10 @@ impl Verified<'_> {
         count: usize,
         make: impl Fn([u8; N]) -> T,
     ) -> Result<Vec<T>, Error> {
-        self.numbers_to(Vec::with_capacity(count), count, make)
-    }
-
-    /// The next `count` numbers, into an empty vector.
-    fn numbers_to<T, const N: usize>(
-        &mut self,
-        mut numbers: Vec<T>,
-        count: usize,
-        make: impl Fn([u8; N]) -> T,
-    ) -> Result<Vec<T>, Error> {
+        // A file may be as long as it says and hold nothing.
+        let bytes = count.saturating_mul(size_of::<T>());
+        let memory = |_| Error::Memory { path: self.path.to_owned(), bytes };
+        let mut numbers = large_vec(count).map_err(memory)?;
         while numbers.len() < count {
             let rest = self.block.get(self.at..).unwrap_or_default();
             let (whole, odd) = rest.as_chunks::<N>();
@@ -328,5 +332,42 @@ impl Verified<'_> {
             }
         }
         Ok(numbers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use altclip_durable::RealFs;
+
+    #[test]
+    fn a_header_that_lies_asks_for_no_memory_that_is_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FLAT);
+        let read = |width| Flat::read(&RealFs, &path, 7, width);
+        let length = |width: usize, rows: u64| {
+            let bits = rows.div_ceil(64) * 64 * Rotation::new(width).bytes() as u64;
+            let payload = 4 * width as u64 + rows * (16 + 2 * width as u64) + bits;
+            HEADER_BYTES as u64 + payload + payload.div_ceil(BLOCK_BYTES as u64) * 8
+        };
+        // The control: what is short and says so is read.
+        Flat::new(7, 2, vec![1], vec![0, 0]).write(&RealFs, &path).unwrap();
+        assert_eq!(read(2).unwrap().map(|flat| flat.len()), Some(1));
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), length(2, 1));
+        // More than the file holds, with the right hash.
+        for rows in [2, 1 << 40, u64::MAX / 26, u64::MAX] {
+            std::fs::write(&path, header(2, rows as usize, 7)).unwrap();
+            assert!(matches!(read(2), Err(Error::Damaged { .. })), "{rows}");
+        }
+        // A file that is as long as it says and takes no room, whose first block has its hash.
+        let rows = 1u64 << 37;
+        let block = vec![0; BLOCK_BYTES];
+        let hash = xxh3_64_with_seed(&block, 0).to_le_bytes();
+        let start = [&header(2, rows as usize, 7)[..], &block, &hash].concat();
+        std::fs::write(&path, start).unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        if file.set_len(length(2, rows)).is_ok() {
+            assert!(matches!(read(2), Err(Error::Memory { .. } | Error::Damaged { .. })));
+        }
     }
 }

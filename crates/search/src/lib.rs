@@ -21,6 +21,7 @@ mod index;
 mod judge;
 mod language;
 pub mod metadata;
+mod path;
 mod picture;
 mod query;
 mod repair;
@@ -47,6 +48,7 @@ pub use judge::{
     parameters,
 };
 pub use language::Group;
+pub use path::plain;
 pub use picture::{MAX_PATH_BYTES, MAX_WIDTH, Picture, to_bytes, to_numbers};
 pub use query::{Content, Query, Term};
 pub use repair::{Lost, Repair, repair, roots};
@@ -56,4 +58,4 @@ pub use shown::{Shown, ShownMatch};
 pub use sqlite::SqliteStore;
 pub use store::{Change, Entry, State, Store};
 pub use thumbnail::thumbnail;
-pub use update::{Candidate, Plan, Told, apply};
+pub use update::{Candidate, Emptied, Plan, Told, apply};

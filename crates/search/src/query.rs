@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Parentheses and quotes are operators only where there is another operator, so that every other text is
-//! searched as it stands.
+//! searched as it stands: `neon signs (rain)`, `smile :)`, `12" vinyl`. What opens at a word's start and is
+//! never closed, and a weight that is none (`1,5*red`), are no such text but slips, and refused.
 
 use crate::Error;
 use std::path::PathBuf;
@@ -77,7 +78,7 @@ impl Query {
         if text.trim().is_empty() {
             return Err(error("the query is empty", 0));
         }
-        if !has_operator(text) {
+        if !has_operator(text).map_err(|(what, byte)| error(what, byte))? {
             return Ok(Self::Sum(vec![Term { weight: 1.0, content: text_of(text.trim()) }]));
         }
         let tokens = tokens(text).map_err(|(what, byte)| error(what, byte))?;
@@ -88,7 +89,10 @@ impl Query {
         let query = parser.or(0).map_err(|(what, byte)| error(what, byte))?;
         match parser.tokens.get(parser.at) {
             None => Ok(query),
-            Some((_, byte)) => Err(error("the query goes on where it should end", *byte)),
+            Some((Token::Close, byte)) => {
+                Err(error("a parenthesis is closed that was not opened", *byte))
+            }
+            Some((_, byte)) => Err(error(NO_OPERATOR, *byte)),
         }
     }
 
@@ -143,16 +147,64 @@ fn text_of(text: &str) -> Content {
     Content::Text(text.to_owned())
 }
 
-/// Whether a text is more than a text.
-fn has_operator(text: &str) -> bool {
-    let text = text.trim();
-    let quoted = text.len() > 1 && text.starts_with('"') && text.ends_with('"');
-    let words = text.split_whitespace();
-    let operator = |word: &str| {
-        matches!(word.trim_start_matches('('), "+" | "-" | "AND" | "OR" | "NOT")
-            || weight(word.trim_start_matches('(')).is_some()
-    };
-    (quoted && text.matches('"').count() == 2) || words.into_iter().any(operator)
+/// Whether a text is more than a text. What is in quotes that open at a word's start is none of its words.
+///
+/// # Errors
+/// Such a quote is not closed, nor is a parenthesis that opens at a word's start of a mere text; a weight that
+/// is none.
+fn has_operator(text: &str) -> Result<bool, Fault> {
+    let trimmed = text.trim();
+    let is_quoted = trimmed.len() > 1 && trimmed.starts_with('"') && trimmed.ends_with('"');
+    let mut found = is_quoted && trimmed.matches('"').count() == 2;
+    let (mut at, mut open) = (0, Vec::new());
+    while let Some(rest) = text.get(at..)
+        && let Some(first) = rest.chars().next()
+    {
+        let word = rest.split(char::is_whitespace).next().unwrap_or_default();
+        at += match first {
+            c if c.is_whitespace() => c.len_utf8(),
+            '(' => {
+                open.push(at);
+                1
+            }
+            '"' => {
+                let body = rest.get(1..).unwrap_or_default();
+                let end = body.find('"').ok_or((OPEN_QUOTE, at))?;
+                let rest = body.get(end + 1..).unwrap_or_default();
+                let after = rest.split(char::is_whitespace).next().unwrap_or_default();
+                close(&mut open, after);
+                end + 2 + after.len()
+            }
+            _ if is_slip(word) => return Err((NO_WEIGHT, at)),
+            _ => {
+                found |= matches!(word, "+" | "-" | "AND" | "OR" | "NOT") || weight(word).is_some();
+                close(&mut open, word);
+                word.len()
+            }
+        };
+    }
+    match open.first() {
+        Some(&at) if !found => Err((OPEN_PARENTHESIS, at)),
+        _ => Ok(found),
+    }
+}
+
+/// Takes away the open parentheses that a word closes.
+fn close(open: &mut Vec<usize>, word: &str) {
+    let closed = word.matches(')').count();
+    open.truncate(open.len().saturating_sub(closed));
+}
+
+/// Whether a word is meant to begin with a weight and does not: numbers with signs, commas or exponents before
+/// `*` and a word. Figures behind it are a calculation or a size, which is text.
+fn is_slip(word: &str) -> bool {
+    let Some((number, rest)) = word.split_once('*') else { return false };
+    let of_number = |c: char| c.is_ascii_digit() || matches!(c, '.' | ',' | '+' | '-' | 'e' | 'E');
+    number.chars().all(of_number)
+        && number.contains(|c: char| c.is_ascii_digit())
+        && !number.starts_with(['e', 'E'])
+        && rest.starts_with(|c: char| c.is_alphabetic() || c == '"')
+        && weight(word).is_none()
 }
 
 /// The weight at the beginning of a word, and the bytes that it takes.
@@ -168,6 +220,11 @@ fn weight(word: &str) -> Option<(f32, usize)> {
 
 type Fault = (&'static str, usize);
 
+const OPEN_QUOTE: &str = "a quote is not closed";
+const OPEN_PARENTHESIS: &str = "a parenthesis is not closed";
+const NO_OPERATOR: &str = "an operator is missing: +, -, AND or OR";
+const NO_WEIGHT: &str = "a weight is digits with at most a point, below a million";
+
 fn tokens(text: &str) -> Result<Vec<(Token, usize)>, Fault> {
     let mut tokens = Vec::new();
     let mut at = 0;
@@ -182,7 +239,7 @@ fn tokens(text: &str) -> Result<Vec<(Token, usize)>, Fault> {
             ')' => (Token::Close, 1),
             '"' => {
                 let body = rest.get(1..).unwrap_or_default();
-                let end = body.find('"').ok_or(("a quote is not closed", at))?;
+                let end = body.find('"').ok_or((OPEN_QUOTE, at))?;
                 (Token::Quoted(body.get(..end).unwrap_or_default().to_owned()), end + 2)
             }
             _ => {
@@ -250,12 +307,14 @@ impl Parser<'_> {
         if self.take(&Token::Not) {
             return Ok(Query::Not(Box::new(self.not(depth + 1)?)));
         }
+        let open = self.byte();
         if self.take(&Token::Open) {
             let inner = self.or(depth + 1)?;
-            return match self.take(&Token::Close) {
-                true => Ok(inner),
-                false => Err(("a parenthesis is not closed", self.byte())),
-            };
+            if self.take(&Token::Close) {
+                return Ok(inner);
+            }
+            let is_end = self.peek().is_none();
+            return Err(if is_end { (OPEN_PARENTHESIS, open) } else { (NO_OPERATOR, self.byte()) });
         }
         self.sum()
     }
@@ -325,6 +384,17 @@ mod tests {
             "红色的汽车",
             "say \"hi\" and go",
             "C++ * pointers",
+            "smile :)",
+            ":( and :-) and 5\" (or 12\" vinyl)",
+            "(rain) neon",
+            "(a \"quoted :) word\")",
+            "rock 'n' roll, don't '",
+            "a) first b) second",
+            "\"say - or AND\" twice",
+            "car:abc car:2",
+            "10,5*20 cm",
+            "a 4-5* hotel",
+            "**bold** and e*e and *star*",
         ] {
             assert_eq!(Query::parse(text).unwrap(), sum(&[(1.0, text)]), "{text}");
         }
@@ -355,9 +425,26 @@ mod tests {
             ("cat +", 5),
             ("cat + \"open", 6),
             ("cat AND", 7),
-            ("(cat OR dog", 11),
+            ("(cat OR dog", 0),
+            ("cat AND (red OR (dog OR bird)", 8),
             ("cat OR dog)", 10),
+            ("smile :) + cat", 7),
+            ("cat + red (dog)", 10),
+            ("(cat + red (dog))", 11),
             ("- cat", 5),
+            // Of texts: only what opens at a word's start.
+            ("\"a cat", 0),
+            ("a cat \"", 6),
+            ("say \"hi\" and \"go", 13),
+            ("猫 (cat dog", 4),
+            ("((cat) dog", 0),
+            ("\"a\" \"AND b", 4),
+            // Weights that are none.
+            ("1,5*red", 0),
+            ("red + 1.2.3*car", 6),
+            ("-2*\"red car\"", 0),
+            ("cat (1e3*dog)", 5),
+            ("9999999*red", 0),
         ] {
             match Query::parse(text) {
                 Err(Error::Query { byte: found, .. }) => assert_eq!(found, byte, "{text}"),

@@ -2,6 +2,7 @@
 //! prepare pictures, are never compared.
 
 use crate::Error;
+use crate::picture::MAX_WIDTH;
 use crate::seal::{sealed, unsealed};
 use crate::store::{Change, Store};
 use altclip::checkpoint::{Checkpoint, Identity};
@@ -118,7 +119,13 @@ impl Settings {
         let damaged = |what: &str| Error::damaged(place, format!("its settings {what}"));
         let body =
             unsealed(text.as_bytes()).ok_or_else(|| damaged("do not have their checksum"))?;
-        serde_json::from_str(body).map_err(|error| damaged(&format!("are not valid: {error}")))
+        let settings: Self = serde_json::from_str(body)
+            .map_err(|error| damaged(&format!("are not valid: {error}")))?;
+        // Memory is asked for by it.
+        match settings.width {
+            1..=MAX_WIDTH => Ok(settings),
+            width => Err(damaged(&format!("name vectors of {width} numbers"))),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{Error, Index, metadata};
 use altclip::Model;
 use altclip::image::DecodeOptions;
 use altclip_report::{Code, Diagnose as _, Report, quote};
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -57,6 +57,16 @@ pub struct Plan {
     pub faults: Vec<(String, Report)>,
 }
 
+/// What a folder means that is empty and in which the index knows pictures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Emptied {
+    /// A disk was mounted there, so its pictures are kept.
+    #[default]
+    Kept,
+    /// Its pictures were deleted.
+    Forgotten,
+}
+
 /// A file that is new or has another size or time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
@@ -68,14 +78,22 @@ pub struct Candidate {
 }
 
 impl Plan {
-    /// Compares files and folders with the rows of an index. Rows below `roots` whose files are gone are to
-    /// be removed, unless a folder above them cannot be read. What is below a root and was forgotten is
-    /// passed over; a root itself never is.
+    /// [`Plan::with`] that keeps the pictures of folders that are empty.
     ///
     /// # Errors
     /// The store cannot be read.
     pub fn new(index: &Index, roots: &[PathBuf]) -> Result<Self, Error> {
-        let mut known = HashMap::new();
+        Self::with(index, roots, Emptied::Kept)
+    }
+
+    /// Compares files and folders with the rows of an index. Rows below `roots` whose files are gone are to
+    /// be removed, unless a folder above them cannot be read, or is there with nothing in it and `emptied`
+    /// says to keep them. What is below a root and was forgotten is passed over; a root itself never is.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn with(index: &Index, roots: &[PathBuf], emptied: Emptied) -> Result<Self, Error> {
+        let mut known = BTreeMap::new();
         index.store().entries(&mut |entry| {
             let picture = entry.picture;
             known.insert(picture.path, (picture.bytes, picture.modified, picture.hash));
@@ -83,6 +101,7 @@ impl Plan {
         let mut walk = Walk {
             plan: Self::default(),
             known: &known,
+            emptied,
             forgotten: index.settings().forgotten.iter().map(PathBuf::from).collect(),
             seen: HashSet::new(),
             unread: vec![],
@@ -99,18 +118,14 @@ impl Plan {
             .filter(|path| !unread.iter().any(|folder| below(path, folder)))
             .cloned()
             .collect();
-        plan.gone.sort_unstable();
         Ok(plan)
     }
 }
 
-fn is_empty(dir: &Path) -> bool {
-    std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
-}
-
 struct Walk<'k> {
     plan: Plan,
-    known: &'k HashMap<String, (u64, i64, u128)>,
+    known: &'k BTreeMap<String, (u64, i64, u128)>,
+    emptied: Emptied,
     forgotten: HashSet<PathBuf>,
     seen: HashSet<String>,
     unread: Vec<PathBuf>,
@@ -125,19 +140,16 @@ impl Walk<'_> {
                 self.fault(root, Error::FolderGone { path: root.to_owned(), what }.report());
                 self.unread.push(root.to_owned());
             }
-            // Where a disk was mounted an empty folder is left.
-            Ok(metadata) if metadata.is_dir() && is_empty(root) && self.knows_of(root) => {
-                let what = "an empty folder".to_owned();
-                self.fault(root, Error::FolderGone { path: root.to_owned(), what }.report());
-                self.unread.push(root.to_owned());
-            }
             Ok(metadata) if metadata.is_dir() => self.folder(root, 0),
             Ok(metadata) => self.file(root, &metadata),
         }
     }
 
-    fn knows_of(&self, root: &Path) -> bool {
-        self.known.keys().any(|path| Path::new(path).starts_with(root))
+    fn knows_of(&self, folder: &Path) -> bool {
+        // With a separator at its end, so that `/p/ab` is not below `/p/a`.
+        let Some(start) = folder.join("").to_str().map(str::to_owned) else { return false };
+        let mut from = self.known.range(start.clone()..);
+        from.next().is_some_and(|(path, _)| path.starts_with(&start))
     }
 
     fn fault(&mut self, path: &Path, report: Report) {
@@ -164,6 +176,11 @@ impl Walk<'_> {
                 return self.unread.push(dir.to_owned());
             }
         };
+        // Where a disk was mounted an empty folder is left.
+        if entries.is_empty() && self.emptied == Emptied::Kept && self.knows_of(dir) {
+            self.fault(dir, Error::FolderEmpty { path: dir.to_owned() }.report());
+            return self.unread.push(dir.to_owned());
+        }
         entries.sort_by_key(std::fs::DirEntry::file_name);
         for entry in entries {
             let path = entry.path();

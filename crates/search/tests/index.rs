@@ -284,6 +284,20 @@ fn rows_are_selected_before_they_are_scored() {
     assert_eq!(some, expected);
 }
 
+#[test]
+fn settings_that_ask_for_more_memory_than_a_vector_has_are_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    for width in [0, altclip_search::MAX_WIDTH + 1, 1 << 40, usize::MAX] {
+        let dir = dir.path().join(width.to_string());
+        let lie = Settings { width, ..settings("f") };
+        drop(Index::create(Arc::new(RealFs), &dir, lie));
+        match open(&dir) {
+            Err(error) => assert_eq!(error.report().code, Code::E7003, "{width}: {error}"),
+            Ok(_) => panic!("{width} numbers"),
+        }
+    }
+}
+
 /// Which models may share an index.
 mod same_model {
     use super::*;

@@ -7,6 +7,11 @@ fn number(text: &str, fits: impl Fn(f64) -> bool, expected: &str) -> Result<f64,
     }
 }
 
+/// Any.
+pub(crate) fn finite(text: &str) -> Result<f64, String> {
+    number(text, |_| true, "a number")
+}
+
 /// 0 or more.
 pub(crate) fn not_negative(text: &str) -> Result<f64, String> {
     number(text, |number| number >= 0.0, "a number that is not negative")

@@ -1,5 +1,6 @@
 //! `altclip index` and `altclip search`.
 
+use super::number::{finite, share};
 use super::{MaxBad, RunArgs};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -84,6 +85,9 @@ pub(crate) struct IndexUpdate {
     pub(crate) at: IndexPath,
     #[command(flatten)]
     pub(crate) run: RunArgs,
+    /// Forget the pictures of folders that are empty; they are kept, since a disk may be missing there
+    #[arg(long)]
+    pub(crate) forget_empty: bool,
     /// Bad inputs that do not fail the command: a number or a percentage
     #[arg(long, value_name = "N|P%", default_value = "0")]
     pub(crate) max_bad: MaxBad,
@@ -138,8 +142,8 @@ pub(crate) struct IndexDuplicates {
     #[command(flatten)]
     pub(crate) at: IndexPath,
     /// Least cosine of two pictures that are nearly the same
-    #[arg(long, value_name = "COSINE", default_value_t = 0.97)]
-    pub(crate) threshold: f32,
+    #[arg(long, value_name = "COSINE", default_value_t = 0.97, value_parser = share, allow_negative_numbers = true)]
+    pub(crate) threshold: f64,
 }
 
 #[derive(Args)]
@@ -149,8 +153,8 @@ pub(crate) struct IndexHubs {
     #[command(flatten)]
     pub(crate) run: RunArgs,
     /// Least distance from the others, in standard deviations
-    #[arg(long, value_name = "Z", default_value_t = 3.0)]
-    pub(crate) threshold: f32,
+    #[arg(long, value_name = "Z", default_value_t = 3.0, value_parser = finite, allow_negative_numbers = true)]
+    pub(crate) threshold: f64,
 }
 
 #[derive(Args)]
@@ -169,8 +173,8 @@ pub(crate) struct Search {
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) top_k: u32,
     /// Least probability of a match that is shown; below 0.5 at the best picture nothing matches
-    #[arg(long, value_name = "P", default_value_t = 0.0)]
-    pub(crate) min_p: f32,
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = share, allow_negative_numbers = true)]
+    pub(crate) min_p: f64,
     /// Only pictures whose path fits: *, ** and ? (may be repeated: one must fit)
     #[arg(long, value_name = "PATTERN")]
     pub(crate) path: Vec<String>,

@@ -14,11 +14,13 @@ use altclip::image::DecodeOptions;
 use altclip::{LoadOptions, Model};
 use altclip_durable::RealFs;
 use altclip_report::{Code, Report, quote};
-use altclip_search::{Background, Error, Hit, Index, Lost, Plan, Repair, Searcher, Settings, Told};
+use altclip_search::{
+    Background, Emptied, Error, Hit, Index, Lost, Plan, Repair, Searcher, Settings, Told,
+};
 use clap::ValueEnum as _;
 use serde_json::json;
 use std::cell::OnceCell;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 pub(crate) fn run(args: &Args, reporter: Reporter) -> Result<(), Failure> {
@@ -109,21 +111,45 @@ impl<'a> Wanted<'a> {
     }
 }
 
+/// A path as an index keeps it. An index is used from other folders than the one in which it was made, and
+/// two ways to write a path are one picture.
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
-    // An index is used from other folders than the one in which it was made.
-    std::path::absolute(path).map_err(|error| {
-        Failure::one(
-            Report::new(Code::E4201, "input", format!("the path cannot be used: {error}"))
-                .place(quote(&path.to_string_lossy()))
-                .help("check the path"),
-        )
-    })
+    let given = std::path::absolute(path).map_err(|error| Failure::one(unusable(path, &error)))?;
+    let plain = altclip_search::plain(&given);
+    let looks_elsewhere = given.components().any(|part| part == Component::ParentDir);
+    match given.canonicalize() {
+        // Behind a link `..` leads to another folder than it looks.
+        Ok(real) if looks_elsewhere && plain.canonicalize().ok().as_ref() != Some(&real) => {
+            Ok(real)
+        }
+        _ => Ok(plain),
+    }
+}
+
+fn unusable(path: &Path, error: &std::io::Error) -> Report {
+    Report::new(Code::E4201, "input", format!("the path cannot be used: {error}"))
+        .place(quote(&path.to_string_lossy()))
+        .expected("a picture or a folder")
+        .help("check the path; is its disk mounted?")
 }
 
 fn add(args: &IndexAdd, reporter: Reporter) -> Result<(), Failure> {
     let loaded = OnceCell::new();
     let vfs = Arc::new(RealFs);
     let dir = &args.at.index;
+    let (mut paths, mut missing) = (Vec::new(), Vec::new());
+    for given in &args.paths {
+        let path = absolute(given)?;
+        match path.metadata() {
+            Ok(_) => paths.push(path),
+            Err(error) => {
+                missing.push((path.to_string_lossy().into_owned(), unusable(&path, &error)))
+            }
+        }
+    }
+    if paths.is_empty() && !missing.is_empty() {
+        return Err(Failure::Reports(missing.into_iter().map(|(_, report)| report).collect()));
+    }
     let opened = match Index::open_to_write(vfs.clone(), dir) {
         Err(Error::NoIndex { .. }) if !dir.join("CURRENT").exists() => None,
         // A rebuild is the way out of damage and of versions that this one does not read.
@@ -132,10 +158,6 @@ fn add(args: &IndexAdd, reporter: Reporter) -> Result<(), Failure> {
         }
         index => Some(index?),
     };
-    let mut paths = Vec::new();
-    for path in &args.paths {
-        paths.push(absolute(path)?);
-    }
     let roots = |old: &[String]| {
         let mut roots = old.to_vec();
         for path in paths.iter().filter_map(|path| path.to_str()) {
@@ -188,8 +210,10 @@ fn add(args: &IndexAdd, reporter: Reporter) -> Result<(), Failure> {
         false => paths,
     };
     let work = Work { json: args.at.json, max_bad: args.max_bad, reporter, tags: &args.tag };
+    let mut plan = Plan::new(&index, &looked)?;
+    plan.faults.splice(0..0, missing);
     // A rebuilt index does not count before it is complete, so nothing is said before.
-    let (tally, late) = work.bring_up(&mut index, &looked, &wanted, args.rebuild)?;
+    let (tally, late) = work.bring_up(&mut index, plan, &wanted, args.rebuild)?;
     if args.rebuild {
         index = index.publish()?;
         let mut out = Out::new();
@@ -207,7 +231,9 @@ fn update(args: &IndexUpdate, reporter: Reporter) -> Result<(), Failure> {
     index.set(settings)?;
     let roots: Vec<PathBuf> = index.settings().roots.iter().map(PathBuf::from).collect();
     let work = Work { json: args.at.json, max_bad: args.max_bad, reporter, tags: &[] };
-    let (tally, _) = work.bring_up(&mut index, &roots, &wanted, false)?;
+    let emptied = if args.forget_empty { Emptied::Forgotten } else { Emptied::Kept };
+    let plan = Plan::with(&index, &roots, emptied)?;
+    let (tally, _) = work.bring_up(&mut index, plan, &wanted, false)?;
     work.finish(index, &wanted, tally)
 }
 
@@ -223,12 +249,11 @@ impl Work<'_> {
     fn bring_up(
         &self,
         index: &mut Index,
-        roots: &[PathBuf],
+        plan: Plan,
         wanted: &Wanted<'_>,
         late: bool,
     ) -> Result<(Tally, Vec<serde_json::Value>), Failure> {
         self.reporter.warn(&index.take_notices());
-        let plan = Plan::new(index, roots)?;
         if plan.left_out > 0 {
             let left_out = plan.left_out;
             self.reporter.say(&format!("{left_out} files are no pictures by their names"));
@@ -474,7 +499,7 @@ fn duplicates(args: &IndexDuplicates) -> Result<(), Failure> {
     let pool = altclip_kernels::Pool::new(LoadOptions::default().threads);
     let searcher = Searcher::new(&flat, &pool);
     let mut out = Out::new();
-    for group in searcher.duplicates(args.threshold) {
+    for group in searcher.duplicates(args.threshold as f32) {
         let mut paths = Vec::new();
         for row in group {
             let picture = flat.id(row).map(|id| index.store().picture(id)).transpose()?.flatten();
@@ -501,7 +526,7 @@ fn hubs(args: &IndexHubs, reporter: Reporter) -> Result<(), Failure> {
     let pool = altclip_kernels::Pool::new(threads(args.run.threads));
     let mut out = Out::new();
     for Hit { row, score } in
-        altclip_search::hubs(&Searcher::new(&flat, &pool), &background, args.threshold)
+        altclip_search::hubs(&Searcher::new(&flat, &pool), &background, args.threshold as f32)
     {
         let picture = flat.id(row).map(|id| index.store().picture(id)).transpose()?.flatten();
         let Some(picture) = picture else { continue };

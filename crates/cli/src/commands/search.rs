@@ -8,8 +8,10 @@ use crate::output::{Out, bar, pad};
 use altclip_durable::RealFs;
 use altclip_search::{
     Answer, Ask, Background, Content, Filter, Judge, Query, Scan, Searcher, Term, answer, day,
+    plain,
 };
 use std::cell::OnceCell;
+use std::path::{Component, Path};
 
 const BAR_WIDTH: usize = 10;
 
@@ -41,7 +43,8 @@ pub(crate) fn run(args: &Search, reporter: Reporter) -> Result<(), Failure> {
         Ok(rows.as_slice().to_vec())
     };
     let mut found = answer(&index, &searcher, &judge, &query, &ask, &mut encode)?;
-    found.matches.retain(|found| found.probability.is_none_or(|p| p >= args.min_p));
+    let least = args.min_p as f32;
+    found.matches.retain(|found| found.probability.is_none_or(|p| p >= least));
     if let Some(page) = &args.html {
         contact_sheet::write(page, text, &found, &wanted.decode(), args.open)?;
     }
@@ -60,7 +63,7 @@ fn query(args: &Search) -> Result<Query, Failure> {
 
 fn filter(args: &Search) -> Result<Filter, Failure> {
     let mut filter = Filter::default();
-    filter.paths.clone_from(&args.path);
+    filter.paths = args.path.iter().map(|pattern| from_here(pattern)).collect();
     filter.tags.clone_from(&args.tag);
     filter.since = args.since.as_deref().map(|text| day(text, false)).transpose()?;
     filter.until = args.until.as_deref().map(|text| day(text, true)).transpose()?;
@@ -68,6 +71,17 @@ fn filter(args: &Search) -> Result<Filter, Failure> {
     filter.most_bytes = args.max_bytes;
     filter.check()?;
     Ok(filter)
+}
+
+/// A pattern that begins with `.` or `..` is of the folder in which the command runs.
+fn from_here(pattern: &str) -> String {
+    let path = Path::new(pattern);
+    let is_here =
+        matches!(path.components().next(), Some(Component::CurDir | Component::ParentDir));
+    match std::path::absolute(path) {
+        Ok(path) if is_here => plain(&path).to_string_lossy().into_owned(),
+        _ => pattern.to_owned(),
+    }
 }
 
 fn print(args: &Search, text: &str, found: &Answer) -> Result<(), Failure> {

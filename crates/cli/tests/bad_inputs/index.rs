@@ -17,7 +17,7 @@ pub(crate) fn rows() -> Vec<Row> {
 
 /// An index of three pictures.
 fn made(case: &Case) -> PathBuf {
-    std::fs::create_dir(case.path("pictures")).unwrap();
+    std::fs::create_dir_all(case.path("pictures")).unwrap();
     for n in 0..3 {
         case.file(&format!("pictures/{n}.png"), pattern(20 + n, 30));
     }
@@ -199,7 +199,14 @@ fn queries() -> Vec<Row> {
             on(case, args)
         })
     };
+    let usage = |name, args: &'static [&'static str]| {
+        refused("IX7", name, Code::E1001, &["number from 0 to 1"], move |case| on(case, args))
+    };
     vec![
+        refused("IX6", "pictures that are not there", Code::E4201, &["nowhere"], |case| {
+            let (nowhere, model) = (case.path("nowhere"), case.model().to_string_lossy());
+            on(case, &["index", "add", &nowhere.to_string_lossy(), "--model", &model])
+        }),
         refused("IX6", "a picture that is not there", Code::E7005, &["nowhere.png"], |case| {
             made(case);
             on(case, &["index", "remove", "/nowhere.png"])
@@ -214,6 +221,11 @@ fn queries() -> Vec<Row> {
             dump(case, &["a"], &[[0.5; 20]; 2]);
             on(case, &["index", "import", &case.path("dump").to_string_lossy()])
         }),
+        refused("IX6", "two million paths in a small file", Code::E7014, &["2000000"], |case| {
+            made(case);
+            dump(case, &vec!["a"; 2_000_000], &[[0.5; 20]]);
+            on(case, &["index", "import", &case.path("dump").to_string_lossy()])
+        }),
         refused("IX6", "a vector that is not finite", Code::E7014, &["row 1"], |case| {
             made(case);
             dump(case, &["a", "b"], &[[0.5; 20], [f32::NAN; 20]]);
@@ -226,6 +238,15 @@ fn queries() -> Vec<Row> {
         row("an empty query", &["empty"], &["search", " "]),
         row("a day that is none", &["soon"], &["search", "a", "--since", "soon"]),
         row("a month that is none", &["2024-13"], &["search", "a", "--until", "2024-13"]),
+        row("no leap year", &["2023-02-29"], &["search", "a", "--until", "2023-02-29"]),
+        row("30 February", &["2024-02-30"], &["search", "a", "--since", "2024-02-30"]),
+        row("a quote alone", &["byte 2"], &["search", "a \"cat"]),
+        row("a parenthesis alone", &["byte 2"], &["search", "a (cat"]),
+        row("a weight that is none", &["byte 6", "weight"], &["search", "red + 1,5*car"]),
+        usage("no number", &["search", "a", "--min-p", "nan"]),
+        usage("a probability above 1", &["search", "a", "--min-p", "2"]),
+        usage("a probability below 0", &["search", "a", "--min-p", "-1"]),
+        usage("a cosine above 1", &["index", "duplicates", "--threshold", "97"]),
         refused("IX7", "a million terms", Code::E7006, &["64 KiB"], |case| {
             made(case);
             on(case, &["search", &"a OR ".repeat(25_000)])
@@ -283,6 +304,13 @@ fn writers() -> Vec<Row> {
                 on(case, &["index", "update"])
             },
         ),
+        warned("IX10", "a disk below it that is not mounted", Code::W7013, &["disk"], |case| {
+            std::fs::create_dir_all(case.path("pictures/disk")).unwrap();
+            case.file("pictures/disk/a.png", pattern(9, 9));
+            made(case);
+            std::fs::remove_file(case.path("pictures/disk/a.png")).unwrap();
+            on(case, &["index", "update"])
+        }),
         check("IX10", "the same, with the empty folder that it was mounted on", |case| {
             made(case);
             std::fs::rename(case.path("pictures"), case.path("elsewhere")).unwrap();

@@ -249,6 +249,112 @@ fn bad_pictures_are_named_and_the_others_go_on() {
 }
 
 #[test]
+fn paths_that_are_not_there_make_no_index_and_stop_no_other() {
+    let place = Place::with_emoji();
+    let (nowhere, nothing) = (place.at("nowhere"), place.at("nothing.png"));
+    let refused = |args: &[&str]| {
+        let outcome = place.run(&[&["index", "add"], args].concat()).go();
+        assert_eq!(outcome.status, Some(7), "{args:?}: {}", outcome.stderr);
+        assert!(outcome.rows().is_empty(), "{args:?}");
+        outcome.stderr
+    };
+    let said = refused(&[&nowhere, &nothing, "--model", "nano"]);
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 2, "{said}");
+    assert!(lines[0].contains("[E4201]") && lines[0].contains("nowhere"), "{said}");
+    assert!(lines[1].contains("[E4201]") && lines[1].contains("nothing.png"), "{said}");
+    assert!(!place.path("index").exists());
+    // The others go on; only they are followed.
+    let pictures = place.at("pictures");
+    let args = ["index", "add", &nowhere, &pictures, "--model", "nano"];
+    let outcome = place.run(&args).go();
+    assert_eq!(outcome.status, Some(7), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("1 of 25 inputs were refused"), "{}", outcome.stderr);
+    let rows = outcome.rows();
+    assert_eq!((rows.len(), &rows[0]["error"]["code"]), (25, &"E4201".into()));
+    let status = place.run(&["index", "status"]).ok().rows().remove(0);
+    assert_eq!((&status["images"], &status["folders"]), (&24.into(), &json!([pictures])));
+    place.run(&[&args[..], &["--max-bad", "1"]].concat()).ok();
+    // Nor is an index changed that is there already.
+    refused(&[&nowhere]);
+    refused(&[&nowhere, "--rebuild", "--model", "nano"]);
+    assert_eq!(place.run(&["index", "status"]).ok().rows(), [status]);
+}
+
+#[test]
+fn a_folder_that_is_empty_all_of_a_sudden_keeps_its_pictures_until_it_is_said() {
+    let place = Place::with_emoji();
+    place.paint(5);
+    place.add();
+    let fields = place.path("pictures/fields");
+    std::fs::rename(&fields, place.path("elsewhere")).unwrap();
+    std::fs::create_dir(&fields).unwrap();
+    for _ in 0..2 {
+        let outcome = place.run(&["index", "update"]).ok();
+        assert!(outcome.rows().is_empty());
+        let said = &outcome.stderr;
+        assert!(said.contains("[W7013]") && said.contains("pictures/fields"), "{said}");
+        assert!(said.contains("--forget-empty"), "{said}");
+    }
+    assert_eq!(place.images(), 29);
+    // Mounted again, nothing is to be done.
+    std::fs::remove_dir(&fields).unwrap();
+    std::fs::rename(place.path("elsewhere"), &fields).unwrap();
+    assert_eq!(place.update().len(), 0);
+    // Deleted, and the folder left.
+    std::fs::remove_dir_all(&fields).unwrap();
+    std::fs::create_dir(&fields).unwrap();
+    let rows = place.run(&["index", "update", "--forget-empty"]).ok().rows();
+    assert!(rows.len() == 5 && rows.iter().all(|row| row["removed"] == true));
+    assert_eq!((place.update().len(), place.images()), (0, 24));
+    // What comes there later is found, other than with `index remove`.
+    place.paint(2);
+    assert_eq!((place.update().len(), place.images()), (2, 26));
+    // A folder that is gone while its parent is there is a deletion.
+    std::fs::remove_dir_all(&fields).unwrap();
+    assert_eq!((place.update().len(), place.images()), (2, 24));
+}
+
+#[test]
+fn a_path_has_one_form_however_it_is_written() {
+    let place = Place::with_emoji();
+    place.paint(3);
+    let odd = place.at("pictures/fields/.././/../pictures//");
+    place.run(&["index", "add", &odd, "--model", "nano"]).ok();
+    let status = || place.run(&["index", "status"]).ok().rows().remove(0);
+    let pictures = json!([place.at("pictures")]);
+    assert_eq!((&status()["images"], &status()["folders"]), (&27.into(), &pictures));
+    assert_eq!(place.add().rows(), Vec::<Value>::new());
+    for (pattern, count) in [
+        (place.at("pictures//fields/./*.png"), 3),
+        (place.at("pictures/none/../fields/*"), 3),
+        (place.at("pictures/fields/../*"), 24),
+        ("**//fields/./*".to_owned(), 3),
+    ] {
+        let answer = place.search(&["dog face", "--top-k", "100", "--path", &pattern]);
+        assert_eq!(names(&answer).len(), count, "{pattern}");
+    }
+    let rows = place.run(&["index", "remove", &place.at("pictures/./x/../fields/")]).ok().rows();
+    assert_eq!((rows.len(), place.update().len(), place.images()), (3, 0, 24));
+    assert_eq!(status()["forgotten"], json!([place.at("pictures/fields")]));
+}
+
+/// `..` behind a link leads to the parent of where the link leads.
+#[cfg(unix)]
+#[test]
+fn behind_a_link_a_path_is_what_the_system_makes_of_it() {
+    let place = Place::new();
+    place.paint(2);
+    std::fs::create_dir_all(place.path("other/inner")).unwrap();
+    std::fs::copy(place.picture("fields/0001.png"), place.path("other/1.png")).unwrap();
+    std::os::unix::fs::symlink(place.path("other/inner"), place.path("pictures/link")).unwrap();
+    place.run(&["index", "add", &place.at("pictures/link/.."), "--model", "nano"]).ok();
+    let other = place.path("other").canonicalize().unwrap();
+    let status = place.run(&["index", "status"]).ok().rows().remove(0);
+    assert_eq!((&status["images"], &status["folders"]), (&1.into(), &json!([other])));
+}
+
+#[test]
 fn queries_are_texts_of_any_language_sums_conditions_and_pictures() {
     let place = Place::with_emoji();
     place.add();
@@ -281,11 +387,23 @@ fn queries_are_texts_of_any_language_sums_conditions_and_pictures() {
     assert_eq!((&answer["query"], names(&answer)[0].as_str()), (&"".into(), "dog face"));
     assert!(answer["matches"][0]["score"].as_f64().unwrap() > 0.99);
     assert!(both(&["cat face", "--image", &dog]));
-    let faults = [("cat +", "E7006"), ("(cat AND dog", "E7006"), (" ", "E7006")];
-    for (query, code) in faults {
+    for text in ["smile :)", "rock 'n' roll", "a dog (or a cat)", "12\" vinyl", "car:abc"] {
+        place.search(&[text]);
+    }
+    let faults = [
+        ("cat +", "byte 5"),
+        ("(cat AND dog", "byte 0"),
+        ("smile :) + cat", "byte 7"),
+        ("a \"cat", "byte 2"),
+        ("a (cat", "byte 2"),
+        ("1,5*red", "byte 0"),
+        (" ", "empty"),
+    ];
+    for (query, place_of_it) in faults {
         let outcome = place.run(&["search", query]).go();
         assert_eq!(outcome.status, Some(2), "{query}");
-        assert!(outcome.stderr.contains(code), "{}", outcome.stderr);
+        let said = outcome.stderr;
+        assert!(said.contains("[E7006]") && said.contains(place_of_it), "{said}");
     }
 }
 
@@ -491,6 +609,42 @@ fn a_damaged_index_is_told_by_verify_and_made_good_by_repair() {
     place.run(&["index", "verify"]).ok();
     assert_eq!((place.images(), place.update().len(), place.images()), (23, 1, 24));
     assert_eq!(place.all("index", &dog), clean);
+}
+
+#[test]
+fn a_repair_names_the_picture_that_is_lost() {
+    use altclip_search::{SqliteStore, Store as _};
+    let place = Place::with_emoji();
+    place.add();
+    let store = place.path("index/g1/store.db");
+    let (dog, dump) = (place.at("pictures/dog face.png"), place.at("dump"));
+    let (id, vector) = SqliteStore::open(&store, false).unwrap().at(&dog).unwrap().unwrap();
+    let mut bytes = std::fs::read(&store).unwrap();
+    // Pages that were split leave what they held behind.
+    let is_vector = |at: &usize| bytes[*at..].starts_with(&vector[..64]);
+    let places: Vec<usize> = (0..bytes.len()).filter(is_vector).collect();
+    places.iter().for_each(|at| bytes[at + 9] ^= 0x20);
+    std::fs::write(&store, bytes).unwrap();
+    std::fs::remove_file(place.path("index/g1/flat")).unwrap();
+    let reading =
+        [&["search", "dog face"][..], &["index", "verify"], &["index", "export", "--out", &dump]];
+    for args in reading {
+        let outcome = place.run(args).go();
+        let said = &outcome.stderr;
+        assert_eq!(outcome.status, Some(5), "{args:?}: {said}");
+        assert!(said.contains("[E7003]") && said.contains("dog face.png"), "{args:?}: {said}");
+    }
+    let refused = place.run(&["index", "repair"]).go();
+    assert_eq!(refused.status, Some(5), "{}", refused.stderr);
+    assert!(refused.stderr.contains("--accept-loss"), "{}", refused.stderr);
+    let lost = json!({ "id": id, "path": dog, "lost": true });
+    let counts =
+        |repaired: bool| json!({ "kept": 23, "lost": 1, "commits_lost": 0, "repaired": repaired });
+    assert_eq!(refused.rows(), [lost.clone(), counts(false)]);
+    let repaired = place.run(&["index", "repair", "--accept-loss"]).ok().rows();
+    assert_eq!(repaired, [lost, counts(true)]);
+    place.run(&["index", "verify"]).ok();
+    assert_eq!((place.update().len(), place.images()), (1, 24));
 }
 
 #[test]
