@@ -79,6 +79,8 @@ long:
     ALTCLIP_KILLS=200 ALTCLIP_SIGNALS=100 cargo test --release -p altclip-cli --test train kills
     ALTCLIP_TORTURE=full cargo test --release -p altclip-train
     ALTCLIP_KILLS=1000 cargo test --release -p altclip-search --test kills -- --nocapture
+    ulimit -n 16384 && ALTCLIP_SIGNALS=20 ALTCLIP_CANCELS=1000 ALTCLIP_SLOWLORIS=2000 cargo test --release -p altclip-server --test contract -- --nocapture
+    ulimit -n 16384 && ALTCLIP_SIGNALS=100 ALTCLIP_LOAD_SECONDS=60 ALTCLIP_CONNECTIONS=4000 cargo test --release -p altclip-cli --test contract serve -- --nocapture
 
 # Kernels against the machine's peak
 bench:

@@ -125,7 +125,7 @@ def clip_retrieval(server, picture):
         body = {
             "text": None, "image": None, "image_url": None, "embedding_input": None, **given,
             "deduplicate": True, "use_safety_model": True, "use_violence_detector": True,
-            "indice_name": "laion5B-L-14", "use_mclip": False, "aesthetic_score": 9, "aesthetic_weight": 0.5,
+            "indice_name": "index", "use_mclip": False, "aesthetic_score": 9, "aesthetic_weight": 0.5,
             "modality": "image", "num_images": 5,
         }
         answer = server.request("POST", "/knn-service", data=json.dumps(body))

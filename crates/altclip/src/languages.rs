@@ -22,7 +22,8 @@ pub fn languages(config: &Model, name: &str) -> Option<&'static [&'static str]> 
         (Text::Clip(_) | Text::Bert(_), _) => Some(CHINESE),
         (Text::AltClip(_), Some(vision)) if vision.blocks.hidden_size == 1280 => Some(M18),
         _ if is("m18") => Some(M18),
-        _ if is("m9") => Some(M9),
+        // The miniature's names of emoji are in m9's languages.
+        _ if is("m9") || is("nano") => Some(M9),
         _ if is("altclip") => Some(ALT_CLIP),
         _ => None,
     }

@@ -1,5 +1,7 @@
 //! Bytes to RGB: which decoder, within which limits, with which of the named options.
 
+use std::time::Duration;
+
 use crate::error::Error;
 use crate::rgb::Rgb;
 use crate::sniff::{Format, sniff};
@@ -16,11 +18,15 @@ pub struct Limits {
     pub side: u32,
     /// Most scans of a JPEG.
     pub jpeg_scans: u32,
+    /// Most processor time for decoding; `None` sets no limit. It is looked at between the rows of JPEG and
+    /// PNG: decoders of other formats cannot be interrupted, and their time is bounded by the
+    /// pixels alone.
+    pub time: Option<Duration>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { file_bytes: 20 << 20, pixels: 64_000_000, side: 65_535, jpeg_scans: 100 }
+        Self { file_bytes: 20 << 20, pixels: 64_000_000, side: 65_535, jpeg_scans: 100, time: None }
     }
 }
 

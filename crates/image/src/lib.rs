@@ -24,6 +24,7 @@
 
 mod bmp;
 mod bytes;
+mod clock;
 mod config;
 mod decode;
 mod error;

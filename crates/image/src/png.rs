@@ -9,6 +9,7 @@ use std::io::Cursor;
 
 use png::{BitDepth, ColorType, DecodingError, Transformations};
 
+use crate::clock::Clock;
 use crate::decode::{Alpha, DecodeOptions, over_white};
 use crate::error::Error;
 use crate::rgb::{Rgb, with_room, zeros};
@@ -40,6 +41,7 @@ pub(crate) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Rgb, Error
     let mut reader = decoder.read_info().map_err(|error| explain(error, bytes, None))?;
     let rows = Rows::new(reader.info(), options.alpha);
     let truncated = |row| Some((row, height));
+    let clock = Clock::start(options.limits.time);
 
     let data = if reader.info().interlaced {
         let mut data = zeros::<u8>(n_bytes)?;
@@ -50,6 +52,7 @@ pub(crate) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Rgb, Error
                 continue;
             }
             for y in (y0..height).step_by(dy as usize) {
+                clock.check(Format::Png, (width, height))?;
                 let row = reader.next_interlaced_row();
                 let row = row.map_err(|error| explain(error, bytes, None))?;
                 let row = row.ok_or_else(|| short(y))?;
@@ -68,6 +71,7 @@ pub(crate) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Rgb, Error
     } else {
         let mut data = with_room(n_bytes)?;
         for y in 0..height {
+            clock.check(Format::Png, (width, height))?;
             let row = reader.next_row().map_err(|error| explain(error, bytes, truncated(y)))?;
             let row = row.ok_or_else(|| short(y))?;
             rows.convert(row.data(), width as usize, &mut data);

@@ -92,7 +92,7 @@ codes! {
     E4003 3 "the picture is truncated";
     E4004 3 "the picture data is damaged";
     E4005 3 "this kind of JPEG is not supported";
-    E4006 3 "the picture is over the pixel or memory limit";
+    E4006 3 "the picture is over the pixel, memory or time limit";
     E4007 3 "a PNG chunk is damaged";
     E4008 3 "an animation frame is not valid";
     E4101 3 "pixel values are not valid";
@@ -146,7 +146,7 @@ codes! {
     E8003 2 "there is no key, an unknown one, or one that is not good for the route";
     E8004 3 "a field of a request is missing or not valid";
     E8005 3 "a route, method or media type is not served";
-    E8006 3 "a request is for another host";
+    E8006 3 "a request is for another host, or does not name one";
     E8101 6 "the server is full";
     E8102 3 "items of a request were refused";
     E8103 6 "the server is stopping";

@@ -12,9 +12,9 @@ use crate::metrics::Metrics;
 use crate::queue::Queue;
 use crate::threads::Threads;
 use altclip_report::{Code, Report, quote};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a forward may take that only tells whether the engine answers.
@@ -39,6 +39,8 @@ pub(crate) struct App {
     pub(crate) log: Log,
     pub(crate) numbers: AtomicU64,
     pub(crate) requests: Arc<AtomicUsize>,
+    /// Requests for work that were taken and are not answered.
+    pub(crate) work: Arc<AtomicUsize>,
     pub(crate) connections: Arc<AtomicUsize>,
     pub(crate) memory_bound: u64,
     /// Threads that tokenize and decode.
@@ -48,13 +50,25 @@ pub(crate) struct App {
 }
 
 impl App {
+    /// Counts a request for work, unless the server takes none any more.
+    pub(crate) fn take_work(&self) -> Result<Work, Fault> {
+        // Counted before the look: a server that stops either sees it or is seen by it.
+        self.work.fetch_add(1, Ordering::AcqRel);
+        let work = Work(Arc::clone(&self.work));
+        if self.health.is_draining() {
+            let report = Report::new(Code::E8103, "server", "the server is stopping")
+                .help("ask another replica");
+            return Err(Fault::not_ready(report));
+        }
+        Ok(work)
+    }
+
     /// A page of another site must not reach a server on this machine under a name of its own (DNS
     /// rebinding). A server that asks for a key needs no such guard.
-    pub(crate) fn check_host(&self, headers: &HeaderMap) -> Result<(), Fault> {
+    pub(crate) fn check_host(&self, host: &str, headers: &HeaderMap) -> Result<(), Fault> {
         if self.hosts.is_empty() || self.keys.are_asked_for() {
             return Ok(());
         }
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
         let name = match host.rsplit_once(':') {
             Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
             _ => host,
@@ -87,6 +101,15 @@ impl App {
                 Err(Fault::not_ready(report))
             }
         }
+    }
+}
+
+/// Work that was taken, until it is done.
+pub(crate) struct Work(Arc<AtomicUsize>);
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -1,8 +1,9 @@
 //! A request on its way to its handler: the checks that every route shares, and the body within its limits.
 
 use crate::allowance::Held;
-use crate::app::App;
+use crate::app::{App, Work};
 use crate::fault::Fault;
+use crate::host;
 use crate::json::Fields;
 use crate::routes::{Route, Takes};
 use altclip_report::{Code, Report, quote};
@@ -26,6 +27,7 @@ pub(crate) struct Call {
     pub(crate) body: Bytes,
     pub(crate) deadline: Instant,
     held: Arc<Mutex<Held>>,
+    _work: Option<Work>,
 }
 
 impl Call {
@@ -40,12 +42,8 @@ impl Call {
     ) -> Result<Self, Fault> {
         let query = parts.uri.query().unwrap_or_default().to_owned();
         app.keys.check(&parts.headers, &query, route.scope)?;
-        app.check_host(&parts.headers)?;
-        if route.is_work && app.health.is_draining() {
-            let report = Report::new(Code::E8103, "server", "the server is stopping")
-                .help("ask another replica");
-            return Err(Fault::not_ready(report));
-        }
+        app.check_host(host::of(&parts), &parts.headers)?;
+        let work = if route.is_work { Some(app.take_work()?) } else { None };
         accepts(&parts.headers, route.gives)?;
         takes(&parts.headers, route.takes)?;
         let deadline = begun + app.limits.request_time;
@@ -54,12 +52,21 @@ impl Call {
             Takes::Json | Takes::Form => read_body(app, &parts.headers, body, held, begun).await?,
         };
         let (path, headers) = (parts.uri.path().to_owned(), parts.headers);
-        Ok(Self { path, query, headers, body, deadline, held: Arc::clone(held) })
+        Ok(Self { path, query, headers, body, deadline, held: Arc::clone(held), _work: work })
     }
 
     /// The fields of a JSON body. The body itself is given back to the memory.
     pub(crate) fn fields(&mut self) -> Result<Fields, Fault> {
         Fields::of_body(&std::mem::take(&mut self.body))
+    }
+
+    /// Refuses parameters of the query string under other names than these.
+    pub(crate) fn only(&self, names: &[&str]) -> Result<(), Fault> {
+        let given = self.query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
+        match given.into_iter().find(|name| !name.is_empty() && !names.contains(name)) {
+            Some(name) => Err(Fault::unknown(name, names)),
+            None => Ok(()),
+        }
     }
 
     /// A parameter of the query string.

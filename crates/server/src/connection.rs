@@ -2,7 +2,8 @@
 //!
 //! The head of a request has its time from its first byte on, an idle connection has another, and a client
 //! that reads its answer too slowly a third. (Bodies are watched where they are read.) One timer a
-//! connection serves all three: it looks each second, or when the nearest of them is over.
+//! connection serves all three: it looks each second, or when the nearest of them is over. A server that
+//! closes waits for answers, and hardly for connections on which nothing was asked.
 
 use crate::limits::Limits;
 use crate::metrics::Metrics;
@@ -27,6 +28,8 @@ use tower::ServiceExt as _;
 const HEAD_BYTES: usize = 64 << 10;
 /// How often a connection is looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long a server that closes waits for the head of a request that is on its way.
+const FAREWELL: Duration = Duration::from_millis(300);
 
 /// Answers the requests of a connection until it ends, or until the server closes.
 pub(crate) async fn serve(
@@ -53,12 +56,19 @@ pub(crate) async fn serve(
         .max_header_size(HEAD_BYTES)
         .serve_connection(io, service);
     let mut connection = pin!(connection);
-    let mut is_closing = *closing.borrow();
-    if is_closing {
+    let mut farewell = None;
+    if *closing.borrow() {
         connection.as_mut().graceful_shutdown();
+        farewell = Some(Instant::now() + FAREWELL);
     }
     loop {
-        let next = pace.deadline(limits).min(Instant::now() + LOOK);
+        let mut next = pace.deadline(limits).min(Instant::now() + LOOK);
+        if let Some(farewell) = farewell.filter(|_| !pace.is_owed()) {
+            if farewell <= Instant::now() {
+                return;
+            }
+            next = next.min(farewell);
+        }
         let look = tokio::time::sleep_until(next.into());
         tokio::select! {
             // A client that breaks off is its own affair.
@@ -69,10 +79,10 @@ pub(crate) async fn serve(
                     return;
                 }
             }
-            changed = closing.changed(), if !is_closing => {
-                is_closing = changed.is_err() || *closing.borrow();
-                if is_closing {
+            changed = closing.changed(), if farewell.is_none() => {
+                if changed.is_err() || *closing.borrow() {
                     connection.as_mut().graceful_shutdown();
+                    farewell = Some(Instant::now() + FAREWELL);
                 }
             }
         }
@@ -130,6 +140,12 @@ impl Pace {
     /// Its answer was handed to the socket.
     pub(crate) fn answered(&self) {
         self.enter(Phase::Idle);
+    }
+
+    /// Whether a request is not answered, or its answer not yet sent.
+    fn is_owed(&self) -> bool {
+        let state = self.lock();
+        state.phase == Phase::Request || state.window.is_some()
     }
 
     fn read(&self) {

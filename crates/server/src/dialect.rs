@@ -17,8 +17,11 @@ pub(crate) enum Dialect {
     OpenAi,
     /// The routes of text-embeddings-inference.
     Tei,
-    /// Problem details (RFC 9457). Their `detail` is also what clients of immich's and of other FastAPI
-    /// servers read.
+    /// immich's routes: FastAPI's `detail`.
+    Immich,
+    /// clip-retrieval's routes: flask-restful's `message`.
+    ClipRetrieval,
+    /// Problem details (RFC 9457).
     Own,
 }
 
@@ -27,6 +30,8 @@ impl Dialect {
         match path {
             _ if path == "/v1" || path.starts_with("/v1/") => Dialect::OpenAi,
             "/embed" | "/similarity" | "/info" | "/health" => Dialect::Tei,
+            "/predict" | "/ping" => Dialect::Immich,
+            "/knn-service" | "/indices-list" | "/metadata" => Dialect::ClipRetrieval,
             _ => Dialect::Own,
         }
     }
@@ -54,6 +59,10 @@ impl Dialect {
                 "error_type": tei_type(*status),
                 "code": code,
             }),
+            Dialect::Immich => json!({ "detail": with_help(&detail, report), "code": code }),
+            Dialect::ClipRetrieval => {
+                json!({ "message": with_help(&detail, report), "code": code })
+            }
             Dialect::Own => json!({
                 "type": format!("urn:altclip:{code}"),
                 "title": report.code.meaning(),

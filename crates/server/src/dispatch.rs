@@ -5,6 +5,7 @@ use crate::app::App;
 use crate::call::Call;
 use crate::connection::Pace;
 use crate::dialect::Dialect;
+use crate::host;
 use crate::routes::{Modality, Route, choose};
 use axum::body::Body;
 use axum::extract::Request;
@@ -40,6 +41,7 @@ pub(crate) async fn dispatch(
     let id = request_id(&app, &parts.headers);
     let chosen = choose(&routes, parts.method.as_str(), &path);
     let route = chosen.as_ref().map_or("", |route| route.path);
+    let chosen = host::check(&parts).and(chosen);
     let mut trace = Trace::new(&app, route, id, begun, Arc::clone(&held), pace);
     let answer = match chosen {
         Err(fault) => Err(fault),

@@ -8,6 +8,7 @@ use crate::queue::{Cost, Full, Item, Kind};
 use crate::reply::Outcome;
 use crate::row::Row;
 use altclip::Embeddings;
+use altclip::image::{Format, sniff};
 use altclip_report::{Code, Report};
 use axum::http::StatusCode;
 use std::future::Future;
@@ -16,7 +17,6 @@ use std::time::Instant;
 
 /// Memory of a decoder beside the pixels.
 const DECODER_BYTES: usize = 16 << 20;
-const BYTES_PER_PIXEL: usize = 4;
 /// Texts that are tokenized by one thread at a time.
 const TEXTS_AT_ONCE: usize = 128;
 
@@ -281,7 +281,18 @@ pub(crate) fn decoder_bytes(file: &[u8]) -> usize {
     let pixels = altclip_search::metadata::dimensions(file)
         .map_or(0, |(width, height)| u64::from(width) * u64::from(height));
     let pixels = usize::try_from(pixels).unwrap_or(usize::MAX);
-    pixels.saturating_mul(BYTES_PER_PIXEL).saturating_add(DECODER_BYTES)
+    pixels.saturating_mul(bytes_per_pixel(file)).saturating_add(DECODER_BYTES)
+}
+
+/// Bytes that a decoder holds for each pixel at most.
+fn bytes_per_pixel(file: &[u8]) -> usize {
+    match sniff(file) {
+        // Coefficients of up to four components, where there is more than one scan.
+        Ok(Format::Jpeg) => 8,
+        // Planes, an alpha plane on its way, and the pixels.
+        Ok(Format::WebP) => 11,
+        _ => 4,
+    }
 }
 
 fn full(full: Full) -> Fault {

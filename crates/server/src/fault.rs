@@ -4,6 +4,9 @@ use altclip_report::{Code, Diagnose, Report, quote};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use std::time::Duration;
 
+/// Longest name of a field that is repeated as it is.
+const MAX_NAME_BYTES: usize = 64;
+
 /// A refusal or failure: status and report, and what else its answer says.
 #[derive(Clone, Debug)]
 pub(crate) struct Fault {
@@ -35,6 +38,20 @@ impl Fault {
             .help("see /docs");
         let param = Some(param.to_owned());
         Self { param, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, report) }
+    }
+
+    /// A field of the request that the route does not have: silence would be taken for obedience.
+    pub(crate) fn unknown(name: &str, known: &[&str]) -> Self {
+        let expected = match known {
+            [] => "none".to_owned(),
+            known => known.join(", "),
+        };
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.[]".contains(&byte);
+        let shown = match name.len() <= MAX_NAME_BYTES && name.bytes().all(is_plain) {
+            true => name.to_owned(),
+            false => quote(name),
+        };
+        Self::field(&shown, "a field that is not known", &expected)
     }
 
     /// The server has no room now.

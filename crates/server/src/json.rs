@@ -3,33 +3,45 @@
 use crate::fault::Fault;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
+use std::cell::Cell;
 use std::fmt;
 
-/// The value of a body. A key that occurs twice, a number beyond range and more than 127 levels are refused.
+/// Most values in a body: a value takes more memory than the two bytes that it may be written in.
+const MOST_VALUES: usize = 1 << 18;
+
+/// The value of a body. A key that occurs twice, a number beyond range, more than 127 levels and more values
+/// than any route takes are refused.
 ///
 /// # Errors
 /// E8001 with line and column.
 pub(crate) fn parse(body: &[u8]) -> Result<Value, Fault> {
     let read = || {
         let mut deserializer = serde_json::Deserializer::from_slice(body);
-        let value = Strict.deserialize(&mut deserializer)?;
+        let left = Cell::new(MOST_VALUES);
+        let value = Strict(&left).deserialize(&mut deserializer)?;
         deserializer.end()?;
         Ok(value)
     };
     read().map_err(|error: serde_json::Error| Fault::json(&error))
 }
 
-struct Strict;
+/// Knows how many values may still come.
+#[derive(Clone, Copy)]
+struct Strict<'c>(&'c Cell<usize>);
 
-impl<'de> DeserializeSeed<'de> for Strict {
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        let left = self.0.get().checked_sub(1);
+        let left =
+            left.ok_or_else(|| D::Error::custom(format!("more than {MOST_VALUES} values")))?;
+        self.0.set(left);
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Strict {
+impl<'de> Visitor<'de> for Strict<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -67,7 +79,7 @@ impl<'de> Visitor<'de> for Strict {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut values = Vec::new();
-        while let Some(value) = items.next_element_seed(Strict)? {
+        while let Some(value) = items.next_element_seed(self)? {
             values.push(value);
         }
         Ok(Value::Array(values))
@@ -79,13 +91,14 @@ impl<'de> Visitor<'de> for Strict {
             if map.contains_key(&key) {
                 return Err(A::Error::custom("a key occurs twice"));
             }
-            map.insert(key, entries.next_value_seed(Strict)?);
+            map.insert(key, entries.next_value_seed(self)?);
         }
         Ok(Value::Object(map))
     }
 }
 
-/// The fields of an object. What is `null` counts as not there; what is not asked for is left alone.
+/// The fields of an object. What is `null` counts as not there; what is not asked for is left alone, unless a
+/// route of our own says [`Fields::none_left`].
 pub(crate) struct Fields {
     map: Map<String, Value>,
     /// Put before the names of fields in messages: `parameters.`
@@ -154,6 +167,14 @@ impl Fields {
         self.take(name).map(|value| Fields::of(value, &full)).transpose()
     }
 
+    /// Refuses what was not taken. Called with the names that there are, once all of them were asked for.
+    pub(crate) fn none_left(&self, known: &[&str]) -> Result<(), Fault> {
+        match self.map.iter().find(|(_, value)| !value.is_null()) {
+            Some((name, _)) => Err(Fault::unknown(&self.full(name), known)),
+            None => Ok(()),
+        }
+    }
+
     fn full(&self, name: &str) -> String {
         format!("{}{name}", self.path)
     }
@@ -187,6 +208,7 @@ mod tests {
     #[test]
     fn what_is_not_strict_json_is_refused_with_its_place() {
         let deep = "[".repeat(100_000);
+        let many = format!("[{}1]", "1,".repeat(MOST_VALUES));
         for (body, place) in [
             ("{\"a\": 1,\n \"a\": 2}", "line 2"),
             ("{\"a\": {\"b\": 1, \"b\": 1}}", "line 1"),
@@ -195,6 +217,7 @@ mod tests {
             ("{} x", "line 1 column 4"),
             ("", "line 1 column 0"),
             (deep.as_str(), "line 1 column 128"),
+            (many.as_str(), "line 1"),
         ] {
             let fault = parse(body.as_bytes()).unwrap_err();
             assert_eq!(fault.status, StatusCode::BAD_REQUEST);
@@ -217,5 +240,14 @@ mod tests {
         assert!(fields.string("none").unwrap().is_none());
         assert_eq!(param(fields.needed("none", "a string").unwrap_err()), "none");
         assert!(Fields::of_body(b"[]").is_err());
+        let mut fields = Fields::of_body(br#"{"a": 1, "b": 2, "none": null}"#).unwrap();
+        fields.take("a").unwrap();
+        let fault = fields.none_left(&["a"]).unwrap_err();
+        assert_eq!(
+            (fault.param.as_deref(), fault.report.expected.as_deref()),
+            (Some("b"), Some("a"))
+        );
+        fields.take("b").unwrap();
+        assert!(fields.none_left(&["a", "b"]).is_ok());
     }
 }

@@ -33,6 +33,7 @@ mod engine;
 mod error;
 mod fault;
 mod health;
+mod host;
 mod json;
 mod keys;
 mod limits;

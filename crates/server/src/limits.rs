@@ -1,5 +1,6 @@
 //! Every limit of the server, with its default, in one place.
 
+use crate::model::DECODE_TIME;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub struct Limits {
     pub request_time: Duration,
     /// For requests that were accepted when the server is told to stop.
     pub drain_time: Duration,
+    /// How long a server that stops says so to whoever asks, even if it has nothing else to do.
+    pub drain_grace: Duration,
     /// Tokens of a batch.
     pub batch_tokens: usize,
     /// Pictures of a batch.
@@ -64,6 +67,7 @@ impl Default for Limits {
             idle_time: Duration::from_secs(60),
             request_time: Duration::from_secs(30),
             drain_time: Duration::from_secs(30),
+            drain_grace: Duration::from_secs(1),
             batch_tokens: 2048,
             batch_pictures: 4,
             queue_tokens: 2 * 2048 * 77,
@@ -91,6 +95,7 @@ impl Limits {
             "idle_seconds": self.idle_time.as_secs_f64(),
             "request_seconds": self.request_time.as_secs_f64(),
             "drain_seconds": self.drain_time.as_secs_f64(),
+            "drain_grace_seconds": self.drain_grace.as_secs_f64(),
             "batch_tokens": self.batch_tokens,
             "batch_pictures": self.batch_pictures,
             "queue_tokens": self.queue_tokens,
@@ -98,6 +103,7 @@ impl Limits {
             "admission_seconds": self.admission.as_secs_f64(),
             "in_flight_bytes": self.in_flight_bytes,
             "decode_bytes": self.decode_bytes,
+            "decode_seconds": DECODE_TIME.as_secs_f64(),
         })
     }
 }

@@ -6,9 +6,13 @@ use altclip::image::{DecodeOptions, Format, Preprocessor, decode_and_preprocess,
 use altclip::{Embeddings, Model, Similarity};
 use altclip_report::{Code, Diagnose, Report};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Formats of pictures that are decoded for whoever asks; the command line decodes more.
 const SERVED: [Format; 5] = [Format::Jpeg, Format::Png, Format::WebP, Format::Gif, Format::Bmp];
+
+/// Most processor time for decoding a picture.
+pub(crate) const DECODE_TIME: Duration = Duration::from_secs(2);
 
 /// An [`Engine`] that is a [`Model`].
 pub struct ModelEngine {
@@ -45,7 +49,8 @@ impl ModelEngine {
             languages,
         };
         let scale = model.opened().scale().map_err(altclip::Error::from)?;
-        let decode = model.options().decode.clone();
+        let mut decode = model.options().decode.clone();
+        decode.limits.time = Some(DECODE_TIME);
         Ok(Self { model, about, preprocessor, decode, scale })
     }
 }

@@ -178,6 +178,16 @@ pub(crate) fn document() -> Value {
                     "required": ["error", "error_type"],
                     "properties": { "error": text, "error_type": text },
                 },
+                "ImmichError": {
+                    "type": "object",
+                    "required": ["detail"],
+                    "properties": { "detail": text, "code": text },
+                },
+                "ClipRetrievalError": {
+                    "type": "object",
+                    "required": ["message"],
+                    "properties": { "message": text, "code": text },
+                },
             },
         },
     })
@@ -197,6 +207,8 @@ fn operation(route: &Route) -> Value {
     let (media, schema) = match Dialect::of(route.path) {
         Dialect::OpenAi => ("application/json", "OpenAiError"),
         Dialect::Tei => ("application/json", "TeiError"),
+        Dialect::Immich => ("application/json", "ImmichError"),
+        Dialect::ClipRetrieval => ("application/json", "ClipRetrievalError"),
         Dialect::Own => ("application/problem+json", "Problem"),
     };
     let reference = format!("#/components/schemas/{schema}");

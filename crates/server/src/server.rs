@@ -28,8 +28,6 @@ use tokio::sync::watch;
 const BACKLOG: u32 = 1024;
 /// How long the accept loop rests when the system has no more sockets.
 const REST: Duration = Duration::from_millis(50);
-/// How long a server that stops still takes connections, to answer them that it does.
-const FAREWELL: Duration = Duration::from_millis(300);
 /// Longest wait for the first forward.
 const FIRST: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(20);
@@ -144,6 +142,7 @@ impl Server {
             log: setup.log.clone(),
             numbers: Default::default(),
             requests: Arc::default(),
+            work: Arc::default(),
             connections: Arc::default(),
             memory_bound: memory.total(),
             threads: setup.threads,
@@ -213,8 +212,13 @@ impl Server {
         let until = begun + app.limits.drain_time;
         app.health.drain();
         app.log.line("info", "drain", json!({}));
+        let grace = until.min(begun + app.limits.drain_grace);
         runtime.block_on(async {
-            tokio::time::sleep(FAREWELL).await;
+            // Whoever comes meanwhile is told so; a port that is closed would tell them nothing.
+            let has_work = || app.work.load(Ordering::Acquire) > 0;
+            while Instant::now() < grace || (has_work() && Instant::now() < until) {
+                tokio::time::sleep(LOOK / 4).await;
+            }
             let _ = accepting.send(false);
             let _ = tokio::time::timeout_at(until.into(), accept).await;
             // Each connection ends with the request that it is at.

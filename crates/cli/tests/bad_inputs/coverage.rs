@@ -74,7 +74,7 @@ const ELSEWHERE: &[(Code, &str)] = &[
     (Code::E8402, "tests/contract/serve.rs"),
     (Code::E8403, "tests/contract/serve.rs"),
     (Code::E8404, "tests/contract/serve.rs"),
-    (Code::E8405, "needs a Wukong: crates/server"),
+    (Code::E8405, "needs a Wukong: tests/contract/serve.rs"),
     (Code::E9001, "a bug"),
     (Code::E9003, "weights that overflow: crates/altclip"),
     (Code::E9004, "comes with a second backend"),

@@ -20,6 +20,7 @@ use huffman::{Bits, Fault, Table};
 use rows::{Colour, Rows};
 
 use crate::bytes::Bytes;
+use crate::clock::Clock;
 use crate::decode::DecodeOptions;
 use crate::error::Error;
 use crate::rgb::{Rgb, with_room, zeros};
@@ -47,6 +48,7 @@ pub(crate) fn decode_to(
         bytes,
         input: Bytes::new(bytes, Format::Jpeg),
         options,
+        clock: Clock::start(options.limits.time),
         quant: [None; 4],
         dc: [const { None }; 4],
         ac: [const { None }; 4],
@@ -120,6 +122,7 @@ struct Decoder<'a> {
     bytes: &'a [u8],
     input: Bytes<'a>,
     options: &'a DecodeOptions,
+    clock: Clock,
     quant: [Option<[u16; 64]>; 4],
     dc: [Option<Table>; 4],
     ac: [Option<Table>; 4],
@@ -452,6 +455,7 @@ impl<'a> Decoder<'a> {
     fn explain(&self, stop: Stop, n_rows: u32) -> Error {
         match stop {
             Stop::EndOfFile => self.truncated(n_rows),
+            Stop::Slow(error) => error,
             Stop::Damaged { what, at } => Error::Damaged {
                 format: Format::Jpeg,
                 what: what.into(),
@@ -480,6 +484,7 @@ impl<'a> Decoder<'a> {
         let single = frame.components.first().filter(|_| frame.components.len() == 1);
         let units_across = single.map_or(frame.n_units.0, |component| component.n_blocks.0);
         for band in 0..frame.n_units.1 {
+            self.clock.check(Format::Jpeg, (frame.width, frame.height)).map_err(Stop::Slow)?;
             let unit_rows = single.map_or(1, |c| c.v.min(c.n_blocks.1.saturating_sub(band * c.v)));
             for unit_row in 0..unit_rows {
                 for unit in 0..units_across {
@@ -543,7 +548,9 @@ impl<'a> Decoder<'a> {
             Some(component) if single => component.n_blocks.1,
             _ => units_down,
         };
+        let size = (frame.width, frame.height);
         for row in 0..n_rows {
+            self.clock.check(Format::Jpeg, size)?;
             for part in &scan.parts {
                 let Some(c) = frame.components.get_mut(part.component) else { continue };
                 let (start, n) = if single { (row, 1) } else { (row * c.v, c.v) };
@@ -637,6 +644,7 @@ impl<'a> Decoder<'a> {
         }
         let mut rows = self.rows(&frame, sink)?;
         for unit_row in 0..frame.n_units.1 {
+            self.clock.check(Format::Jpeg, (frame.width, frame.height))?;
             for (i, component) in frame.components.iter_mut().enumerate() {
                 for y in 0..component.v {
                     let Some(blocks) = component.rows.get_mut(unit_row * component.v + y) else {
@@ -692,6 +700,7 @@ fn unsupported(kind: &str) -> Error {
 enum Stop {
     EndOfFile,
     Damaged { what: &'static str, at: usize },
+    Slow(Error),
 }
 
 /// Damage is reported as the end of the file where the bits simply ran out there.

@@ -2,6 +2,7 @@
 
 use altclip_image::{Alpha, DecodeOptions, Format, Limits, Preprocessor, Rgb, decode, sniff};
 use altclip_report::Diagnose;
+use std::time::Duration;
 
 use crate::golden;
 use crate::support::{png, png_of, synthetic};
@@ -155,6 +156,56 @@ fn jpegs_of_too_many_scans_are_refused() {
     let again = file[scan..next].repeat(100);
     let many = inserted(file, scan, &again);
     refused(&many, "E4006", &["scans", "at most 100"]);
+}
+
+/// A grey progressive JPEG in which `scans` passes go over all blocks and find nothing: a hundred bytes a pass.
+fn empty_scans(side: u16, scans: usize) -> Vec<u8> {
+    let mut file = b"\xff\xd8\xff\xdb\0\x43\0".to_vec();
+    file.extend([1; 64]);
+    file.extend(b"\xff\xc2\0\x0b\x08");
+    file.extend([side.to_be_bytes(), side.to_be_bytes()].concat());
+    file.extend(b"\x01\x01\x11\0");
+    // One code of one bit: a run of up to 32,767 blocks without anything.
+    file.extend(b"\xff\xc4\0\x14\x10\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\xe0");
+    let blocks = usize::from(side).div_ceil(8).pow(2);
+    // A 0, then fourteen times 1: fifteen bits a run.
+    let bits = blocks.div_ceil(32_767) * 15;
+    let bit = |n: usize| u8::from(!n.is_multiple_of(15) || n >= bits);
+    let bytes = (0..bits.div_ceil(8)).map(|byte| (0..8).fold(0, |x, n| x << 1 | bit(8 * byte + n)));
+    let data: Vec<u8> =
+        bytes.flat_map(|byte: u8| if byte == 0xFF { vec![0xFF, 0] } else { vec![byte] }).collect();
+    for scan in 0..scans {
+        // Refined, so that each pass looks at each coefficient.
+        file.extend(b"\xff\xda\0\x08\x01\x01\0\x01\x3f");
+        file.push(if scan == 0 { 0x01 } else { 0x10 });
+        file.extend(&data);
+    }
+    file.extend(b"\xff\xd9");
+    file
+}
+
+#[test]
+fn what_takes_too_long_is_refused() {
+    let decode_within = |file: &[u8], time| {
+        let limits = Limits { time, ..Default::default() };
+        decode(file, &DecodeOptions { limits, ..Default::default() })
+    };
+    let refused = |file: &[u8], millis| {
+        let error = decode_within(file, Some(Duration::from_millis(millis))).unwrap_err();
+        let report = error.report();
+        assert_eq!(report.code.as_str(), "E4006", "{report}");
+        assert!(report.to_string().contains("ms of processor time"), "{report}");
+    };
+    let names = ["jpeg_420", "jpeg_grey", "jpeg_420_progressive", "png_rgb", "png_interlaced"];
+    for file in names.map(golden::file) {
+        let whole = decode_within(&file, None).unwrap();
+        assert_eq!(decode_within(&file, Some(Duration::from_secs(3600))).unwrap(), whole);
+        refused(&file, 0);
+    }
+    let long = empty_scans(800, 100);
+    assert!(long.len() < 5000);
+    assert_eq!(decode_within(&long, None).unwrap(), accepted(&empty_scans(800, 1)));
+    refused(&long, 1);
 }
 
 #[test]

@@ -9,10 +9,14 @@ use crate::json::{Fields, text};
 use crate::picture_source;
 use crate::row::Row;
 use altclip::{Classified, Embeddings, Templates};
+use altclip_report::quote;
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::Value;
 use std::sync::Arc;
+
+/// What our form has; that of the task may have more.
+const FIELDS: [&str; 3] = ["image", "labels", "templates"];
 
 /// What is asked, whichever form it had.
 struct Question {
@@ -35,6 +39,7 @@ struct Scored {
 }
 
 pub(super) async fn classify(app: Arc<App>, mut call: Call) -> Result<Response, Fault> {
+    call.only(&[])?;
     let question = Question::read(call.fields()?)?;
     let Question { picture, labels, templates, is_task } = question;
     let templates = Templates::new(templates);
@@ -67,12 +72,25 @@ pub(super) async fn classify(app: Arc<App>, mut call: Call) -> Result<Response, 
     Ok(with_modality(answer, "mixed"))
 }
 
+/// A template without a place for the label is a slip of whoever wrote it.
+fn check_templates(templates: &[String], name: &str) -> Result<(), Fault> {
+    let has_place = |template: &&String| template.contains("{}") || template.contains("{c}");
+    match templates.iter().find(|template| !has_place(template)) {
+        Some(template) => {
+            Err(Fault::field(name, quote(template), "{} where the label goes: a photo of a {}"))
+        }
+        None => Ok(()),
+    }
+}
+
 impl Question {
     fn read(mut fields: Fields) -> Result<Self, Fault> {
         let Some(inputs) = fields.take("inputs") else {
             let image = fields.needed("image", "a picture as base64 or as a data URI")?;
             let labels = fields.strings("labels")?.unwrap_or_default();
             let templates = fields.strings("templates")?.unwrap_or_default();
+            fields.none_left(&FIELDS)?;
+            check_templates(&templates, "templates")?;
             return Self::new((image, "image"), (labels, "labels"), templates, false);
         };
         let mut parameters = match fields.object("parameters")? {
@@ -87,8 +105,10 @@ impl Question {
         };
         let labels = parameters.strings("candidate_labels")?.unwrap_or_default();
         let template = parameters.string("hypothesis_template")?;
+        let templates: Vec<String> = template.into_iter().collect();
+        check_templates(&templates, "parameters.hypothesis_template")?;
         let labels = (labels, "parameters.candidate_labels");
-        Self::new((image, "inputs"), labels, template.into_iter().collect(), true)
+        Self::new((image, "inputs"), labels, templates, true)
     }
 
     fn new(

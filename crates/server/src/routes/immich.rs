@@ -49,8 +49,11 @@ pub(super) async fn predict(app: Arc<App>, mut call: Call) -> Result<Response, F
 
 /// Whether a picture is asked about, by `{"clip": {"visual": …}}` or `{"clip": {"textual": …}}`.
 fn check_entries(entries: &str) -> Result<bool, Fault> {
-    let mut tasks = Fields::of(parse(entries.as_bytes())?, "entries")?;
     let expected = "clip, with visual or textual";
+    if entries.is_empty() {
+        return Err(Fault::field("entries", "nothing", expected));
+    }
+    let mut tasks = Fields::of(parse(entries.as_bytes())?, "entries")?;
     let mut clip = match tasks.object("clip")? {
         Some(clip) => clip,
         None => return Err(Fault::field("entries", quote(entries), expected)),

@@ -19,6 +19,7 @@ const NEWEST: usize = 24;
 const THRESHOLD: f32 = 0.97;
 
 pub(super) async fn status(app: Arc<App>, call: Call) -> Result<Response, Fault> {
+    call.only(&[])?;
     let catalog = catalog(&app)?;
     let path = catalog.dir().to_string_lossy().into_owned();
     let status = read(&app, &call, move || catalog.status()).await??;
@@ -49,7 +50,8 @@ fn problem(report: &Report) -> Value {
     })
 }
 
-pub(super) async fn update(app: Arc<App>, _: Call) -> Result<Response, Fault> {
+pub(super) async fn update(app: Arc<App>, call: Call) -> Result<Response, Fault> {
+    call.only(&[])?;
     catalog(&app)?.begin_update()?;
     let mut response = json(&json!({ "accepted": true, "status": "/index" }));
     *response.status_mut() = StatusCode::ACCEPTED;
@@ -57,6 +59,7 @@ pub(super) async fn update(app: Arc<App>, _: Call) -> Result<Response, Fault> {
 }
 
 pub(super) async fn newest(app: Arc<App>, call: Call) -> Result<Response, Fault> {
+    call.only(&["limit"])?;
     let catalog = catalog(&app)?;
     let most = app.limits.results;
     let count = match call.parameter("limit") {
@@ -76,6 +79,7 @@ fn named(pictures: &[(i64, String)]) -> Vec<Value> {
 }
 
 pub(super) async fn duplicates(app: Arc<App>, call: Call) -> Result<Response, Fault> {
+    call.only(&["threshold"])?;
     let catalog = catalog(&app)?;
     let threshold = match call.parameter("threshold") {
         None | Some("") => THRESHOLD,

@@ -9,6 +9,7 @@ use crate::embed::{self, Input, Wanted};
 use crate::fault::Fault;
 use crate::json::{Fields, wrong};
 use crate::picture_source;
+use altclip_report::quote;
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -152,7 +153,14 @@ pub(super) async fn metadata(app: Arc<App>, mut call: Call) -> Result<Response, 
     Ok(json(&Value::Array(read(&app, &call, look).await??)))
 }
 
+/// Another index would have other pictures in it.
 fn check_index(fields: &mut Fields) -> Result<(), Fault> {
-    // Clients name the index of the public demo unless they are told another.
-    fields.string("indice_name").map(|_| ())
+    match fields.string("indice_name")?.as_deref() {
+        None | Some("" | INDEX) => Ok(()),
+        Some(other) => Err(Fault::field(
+            "indice_name",
+            quote(other),
+            &format!("{INDEX}, as /indices-list says"),
+        )),
+    }
 }

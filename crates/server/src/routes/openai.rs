@@ -11,6 +11,7 @@ use crate::fault::Fault;
 use crate::json::{Fields, text, wrong};
 use crate::picture_source;
 use crate::queue::Kind;
+use altclip_report::Report;
 use axum::response::Response;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -32,7 +33,7 @@ pub(super) async fn models(app: Arc<App>, _: Call) -> Result<Response, Fault> {
 
 pub(super) async fn embeddings(app: Arc<App>, mut call: Call) -> Result<Response, Fault> {
     let mut fields = call.fields()?;
-    let inputs = inputs(&mut fields)?;
+    let inputs = inputs(&mut fields, app.limits.texts)?;
     let encoding = encoding(&mut fields)?;
     check_width(&mut fields, app.engine.about().width)?;
     let wanted = Wanted {
@@ -40,13 +41,47 @@ pub(super) async fn embeddings(app: Arc<App>, mut call: Call) -> Result<Response
         truncate: truncate(&mut fields)?,
         skip_bad: on_error(&mut fields)?,
     };
+    let (inputs, bad) = apart(inputs, wanted.skip_bad)?;
     let modality = Kind::of_inputs(&inputs);
-    let rows = embed::embed(&app, &call, inputs, wanted).await?;
+    let rows = match inputs.is_empty() && !bad.is_empty() {
+        true => Rows::new(),
+        false => embed::embed(&app, &call, inputs, wanted).await?,
+    };
+    let rows = together(rows, bad);
     Ok(with_modality(respond(JSON, body(&app.engine.about().name, &rows, encoding)), modality))
 }
 
-/// The inputs, whichever form they have.
-fn inputs(fields: &mut Fields) -> Result<Vec<Input>, Fault> {
+/// An item of a request, or what is wrong with it alone.
+type Item = Result<Input, Fault>;
+/// Bad items by their places.
+type Bad = Vec<(usize, Report)>;
+
+/// The good items, and with their places the bad ones if these are to be skipped.
+fn apart(items: Vec<Item>, skip_bad: bool) -> Result<(Vec<Input>, Bad), Fault> {
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for (place, item) in items.into_iter().enumerate() {
+        match item {
+            Ok(input) => good.push(input),
+            Err(fault) if skip_bad => bad.push((place, fault.report)),
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok((good, bad))
+}
+
+/// All items in their order.
+fn together(rows: Rows, bad: Bad) -> Rows {
+    let count = rows.len() + bad.len();
+    let (mut rows, mut bad) = (rows.into_iter(), bad.into_iter().peekable());
+    let at = |place| match bad.next_if(|(bad, _)| *bad == place) {
+        Some((_, report)) => Some(Err(report)),
+        None => rows.next(),
+    };
+    (0..count).filter_map(at).collect()
+}
+
+/// The inputs, whichever form they have; no more than `most`.
+fn inputs(fields: &mut Fields, most: usize) -> Result<Vec<Item>, Fault> {
     if let Some(messages) = fields.take("messages") {
         return of_messages(messages);
     }
@@ -57,25 +92,27 @@ fn inputs(fields: &mut Fields) -> Result<Vec<Input>, Fault> {
     };
     let expected = "a text, a list of texts, or a list of {\"text\"} and {\"image\"}";
     match fields.needed("input", expected)? {
+        Value::Array(items) if items.len() > most => {
+            let got = format!("{} texts or pictures", items.len());
+            Err(Fault::field("input", got, &format!("at most {most}")))
+        }
         Value::Array(items) => {
             let named = |(place, item)| one(item, &format!("input[{place}]"), as_pictures);
-            items.into_iter().enumerate().map(named).collect()
+            Ok(items.into_iter().enumerate().map(named).collect())
         }
-        input => Ok(vec![one(input, "input", as_pictures)?]),
+        input => Ok(vec![one(input, "input", as_pictures)]),
     }
 }
 
-fn one(value: Value, name: &str, as_picture: bool) -> Result<Input, Fault> {
+fn one(value: Value, name: &str, as_picture: bool) -> Item {
     match value {
-        Value::String(text) if as_picture => {
-            Ok(Input::Picture(picture_source::bytes(&text, name)?))
-        }
+        Value::String(text) if as_picture => picture(&text, name),
         Value::String(text) => Ok(Input::Text(text)),
         Value::Object(_) => {
             let mut fields = Fields::of(value, name)?;
             match (fields.string("text")?, fields.string("image")?) {
                 (Some(text), None) => Ok(Input::Text(text)),
-                (None, Some(image)) => Ok(Input::Picture(picture_source::bytes(&image, name)?)),
+                (None, Some(image)) => picture(&image, name),
                 _ => Err(Fault::field(name, "an object", "either text or image")),
             }
         }
@@ -89,8 +126,12 @@ fn one(value: Value, name: &str, as_picture: bool) -> Result<Input, Fault> {
     }
 }
 
+fn picture(text: &str, name: &str) -> Item {
+    picture_source::bytes(text, name).map(Input::Picture)
+}
+
 /// The one text or picture of a conversation.
-fn of_messages(messages: Value) -> Result<Vec<Input>, Fault> {
+fn of_messages(messages: Value) -> Result<Vec<Item>, Fault> {
     let Value::Array(messages) = messages else {
         return Err(wrong("messages", &messages, "a list of messages"));
     };
@@ -104,7 +145,7 @@ fn of_messages(messages: Value) -> Result<Vec<Input>, Fault> {
                     inputs.extend(part_of_message(part, &format!("{name}.content"))?);
                 }
             }
-            content => inputs.push(Input::Text(text(content, &format!("{name}.content"))?)),
+            content => inputs.push(Ok(Input::Text(text(content, &format!("{name}.content"))?))),
         }
     }
     match inputs.len() {
@@ -117,12 +158,12 @@ fn of_messages(messages: Value) -> Result<Vec<Input>, Fault> {
     }
 }
 
-fn part_of_message(part: Value, name: &str) -> Result<Option<Input>, Fault> {
+fn part_of_message(part: Value, name: &str) -> Result<Option<Item>, Fault> {
     let mut part = Fields::of(part, name)?;
     match part.string("type")?.as_deref() {
         Some("text") => {
             let text = part.string("text")?.unwrap_or_default();
-            Ok((!text.is_empty()).then_some(Input::Text(text)))
+            Ok((!text.is_empty()).then_some(Ok(Input::Text(text))))
         }
         Some("image_url") => {
             let url = match part.needed("image_url", "an object with url")? {
@@ -132,7 +173,7 @@ fn part_of_message(part: Value, name: &str) -> Result<Option<Input>, Fault> {
                     text(inner.needed("url", "a data URI")?, &format!("{name}.image_url.url"))?
                 }
             };
-            Ok(Some(Input::Picture(picture_source::bytes(&url, name)?)))
+            Ok(Some(picture(&url, name)))
         }
         other => Err(Fault::field(
             &format!("{name}.type"),

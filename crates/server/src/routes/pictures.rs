@@ -5,8 +5,8 @@ use super::search::{catalog, read};
 use crate::app::App;
 use crate::call::Call;
 use crate::fault::Fault;
-use crate::model::served;
-use altclip::image::{DecodeOptions, Format, read_file};
+use crate::model::{DECODE_TIME, served};
+use altclip::image::{DecodeOptions, Format, Limits, read_file};
 use altclip_report::{Diagnose as _, Report, quote};
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
@@ -20,6 +20,7 @@ const SIDES: std::ops::RangeInclusive<u32> = 16..=1024;
 const SANDBOX: &str = "default-src 'none'; sandbox";
 
 pub(super) async fn thumbnail(app: Arc<App>, call: Call) -> Result<Response, Fault> {
+    call.only(&["size"])?;
     let (catalog, id) = (catalog(&app)?, call.number()?);
     let side = match call.parameter("size") {
         None | Some("") => SIDE,
@@ -32,7 +33,9 @@ pub(super) async fn thumbnail(app: Arc<App>, call: Call) -> Result<Response, Fau
     let make = move || -> Result<Vec<u8>, Fault> {
         let file = file(&catalog.picture(id)?.path)?;
         let _held = decoding.wait(crate::embed::decoder_bytes(&file));
-        let decode = DecodeOptions { apply_exif_orientation: true, ..DecodeOptions::default() };
+        let limits = Limits { time: Some(DECODE_TIME), ..Limits::default() };
+        let decode =
+            DecodeOptions { limits, apply_exif_orientation: true, ..DecodeOptions::default() };
         altclip_search::thumbnail(&file, side, &decode)
             .map_err(|error| cannot_show(&error.report()))
     };
@@ -41,6 +44,7 @@ pub(super) async fn thumbnail(app: Arc<App>, call: Call) -> Result<Response, Fau
 }
 
 pub(super) async fn picture(app: Arc<App>, call: Call) -> Result<Response, Fault> {
+    call.only(&[])?;
     let (catalog, id) = (catalog(&app)?, call.number()?);
     let load = move || -> Result<(Format, Vec<u8>), Fault> {
         let file = file(&catalog.picture(id)?.path)?;

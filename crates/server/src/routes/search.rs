@@ -21,9 +21,13 @@ use std::time::Duration;
 
 /// Pictures where nothing else is asked for.
 const TOP_K: usize = 10;
+/// What may be asked, and what may be asked of the pictures.
+const FIELDS: [&str; 6] = ["query", "image", "top_k", "min_p", "exact", "filter"];
+const CONDITIONS: [&str; 6] = ["path", "tag", "since", "until", "min_side", "max_bytes"];
 
 pub(super) async fn search(app: Arc<App>, mut call: Call) -> Result<Response, Fault> {
     let catalog = catalog(&app)?;
+    call.only(&[])?;
     let mut fields = call.fields()?;
     let text = fields.string("query")?.unwrap_or_default();
     let picture = match fields.string("image")? {
@@ -46,6 +50,7 @@ pub(super) async fn search(app: Arc<App>, mut call: Call) -> Result<Response, Fa
     let least = least_probability(&mut fields)?;
     let scan = if fields.flag("exact", false)? { Scan::Exact } else { Scan::Auto };
     let ask = Ask { top_k, filter: filter(&mut fields)?, scan };
+    fields.none_left(&FIELDS)?;
     let (texts, picture) = vectors(&app, &call, &query, picture).await?;
     let modality = if picture.is_some() { Kind::Picture } else { Kind::Text };
     let look = move || catalog.answer(&query, &ask, &texts, picture.as_ref());
@@ -100,6 +105,7 @@ fn filter(fields: &mut Fields) -> Result<Filter, Fault> {
             let side = fields.count("min_side", u32::MAX as usize)?;
             filter.least_side = side.map(|side| side as u32);
             filter.most_bytes = fields.count("max_bytes", usize::MAX)?.map(|bytes| bytes as u64);
+            fields.none_left(&CONDITIONS)?;
         }
     }
     filter.check()?;

@@ -20,7 +20,13 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) fn start(setup: Setup) -> Self {
+    /// With hardly a grace at its end, which most tests have no use for.
+    pub(crate) fn start(mut setup: Setup) -> Self {
+        setup.limits.drain_grace = Duration::from_millis(20);
+        Self::start_as_it_is(setup)
+    }
+
+    pub(crate) fn start_as_it_is(setup: Setup) -> Self {
         let server = Server::start(setup).unwrap();
         let (address, stop) = (server.address(), Arc::new(AtomicBool::new(false)));
         let wished = Arc::clone(&stop);
@@ -126,6 +132,21 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_nodelay(true).unwrap();
     stream
+}
+
+/// A number that whoever runs the tests may ask for.
+pub(crate) fn asked_for(name: &str, otherwise: usize) -> usize {
+    std::env::var(name).map_or(otherwise, |number| number.parse().unwrap())
+}
+
+/// The bytes of a request.
+pub(crate) fn post_bytes(path: &str, body: &Value) -> Vec<u8> {
+    let body = body.to_string();
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
 }
 
 /// One request on a connection of its own.

@@ -186,7 +186,10 @@ fn immichs_protocol() {
     let faces = br#"{"facial-recognition":{"detection":{"modelName":"buffalo_l"}}}"#;
     let answer = predict(&[("entries", faces), ("image", picture_bytes("key"))]);
     assert_eq!(answer.status, 422);
-    assert!(answer.json()["detail"].is_string());
+    // As FastAPI has it.
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert!(answer.json()["detail"].as_str().unwrap().contains("clip"), "{}", answer.text());
+    assert!(answer.json().get("title").is_none());
     assert_eq!(predict(&[("entries", visual)]).status, 422);
     let media = [("content-type", "multipart/form-data")];
     assert_eq!(request(server.address, "POST", "/predict", &media, b"x").status, 400);

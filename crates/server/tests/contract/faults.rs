@@ -1,6 +1,6 @@
 //! An engine that fails on purpose, and what the server makes of it.
 
-use crate::client::{Running, request};
+use crate::client::{Running, asked_for, post_bytes, request};
 use altclip_report::{Code, Report};
 use altclip_server::{About, Engine, Error, Setup, StubEngine, Tokens};
 use serde_json::{Value, json};
@@ -221,28 +221,27 @@ fn what_nobody_waits_for_is_not_computed() {
     };
     // The canary before counted one batch.
     wait_for(&|| engine.batches.load(Ordering::SeqCst) == 2);
-    let body = r#"{"inputs":["b","c"]}"#;
-    let head = format!(
-        "POST /embed HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let clients: Vec<_> = (0..200)
+    let count = asked_for("ALTCLIP_CANCELS", 200);
+    let bytes = post_bytes("/embed", &json!({ "inputs": ["b", "c"] }));
+    let clients: Vec<_> = (0..count)
         .map(|_| {
             let mut stream = crate::client::connect(server.address);
-            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(&bytes).unwrap();
             stream
         })
         .collect();
     let waiting = || server.metric("altclip_queue_size{modality=\"text\"}");
-    wait_for(&|| waiting() == 200.0);
+    wait_for(&|| waiting() == count as f64);
+    let gone = Instant::now();
     drop(clients);
     wait_for(&|| waiting() == 0.0);
+    println!("{count} requests given up, all out of the queue after {:?}", gone.elapsed());
     let computed = engine.computed.load(Ordering::SeqCst);
     engine.open(true);
     assert_eq!(first.join().unwrap(), 200);
     assert_eq!(server.post("/embed", &json!({ "inputs": "d" })).status, 200);
     assert_eq!(engine.computed.load(Ordering::SeqCst), computed + 2);
-    assert_eq!(server.metric("altclip_requests_abandoned_total"), 200.0);
+    assert_eq!(server.metric("altclip_requests_abandoned_total"), count as f64);
 }
 
 #[test]

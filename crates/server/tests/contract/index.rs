@@ -94,6 +94,28 @@ fn search_finds_what_the_command_finds() {
         let answer = server.post("/search", &body);
         assert_eq!((answer.status, answer.json()["code"].as_str()), (status, Some(code)), "{body}");
     }
+    // Nothing that is asked for is passed over in silence.
+    for (body, named) in [
+        (json!({ "query": "a", "language": "zh" }), "language"),
+        (json!({ "query": "a", "topk": 3 }), "topk"),
+        (json!({ "query": "a", "filter": { "paths": ["k*"] } }), "filter.paths"),
+        (json!({ "query": "a", "a\nb": 1 }), "«a\\nb»"),
+    ] {
+        let answer = server.post("/search", &body);
+        assert_eq!(answer.status, 422, "{body}");
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains(&format!("the field {named} ")), "{detail}");
+    }
+    for path in [
+        "/index?x=1",
+        "/index/pictures?limits=3",
+        "/index/duplicates?treshold=1",
+        "/picture/1?size=3",
+    ] {
+        let answer = server.get(path);
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (422, Some("E8004")), "{path}");
+    }
     let none = Running::start(Setup::new(nano()));
     assert_eq!(none.post("/search", &json!({ "query": "a" })).status, 404);
 }
@@ -178,7 +200,7 @@ fn clip_retrievals_protocol() {
         let mut body = json!({
             "text": null, "image": null, "image_url": null, "embedding_input": null,
             "deduplicate": true, "use_safety_model": true, "use_violence_detector": true,
-            "indice_name": "laion5B-L-14", "use_mclip": false, "aesthetic_score": 9,
+            "indice_name": "index", "use_mclip": false, "aesthetic_score": 9,
             "aesthetic_weight": 0.5, "modality": "image", "num_images": 3,
         });
         body[field] = value;
@@ -203,7 +225,25 @@ fn clip_retrievals_protocol() {
     let fetched = server.post("/knn-service", &body("image_url", json!("http://localhost/x.png")));
     assert_eq!((fetched.status, fetched.json()["code"].as_str()), (422, Some("E8301")));
     assert_eq!(server.get("/indices-list").json(), json!(["index"]));
-    let ids = json!({ "ids": [by_vector[0]["id"]], "indice_name": "laion5B-L-14" });
+    for (name, status) in [("", 200), ("index", 200), ("laion5B-L-14", 422)] {
+        let answer = server.post("/knn-service", &{
+            let mut body = body("text", json!("key"));
+            body["indice_name"] = name.into();
+            body
+        });
+        assert_eq!(answer.status, status, "{name}: {}", answer.text());
+        let ids = json!({ "ids": [by_vector[0]["id"]], "indice_name": name });
+        let metadata = server.post("/metadata", &ids);
+        assert_eq!(metadata.status, status, "{name}");
+        if status != 200 {
+            // As flask-restful has it.
+            assert_eq!(answer.header("content-type"), Some("application/json"));
+            let answer = answer.json();
+            assert!(answer["message"].as_str().unwrap().contains("«laion5B-L-14»"), "{answer}");
+            assert_eq!(answer["code"], "E8004");
+        }
+    }
+    let ids = json!({ "ids": [by_vector[0]["id"]], "indice_name": null });
     let metadata = server.post("/metadata", &ids).json();
     assert!(metadata[0]["metadata"]["image_path"].as_str().unwrap().ends_with("red apple.png"));
 }

@@ -110,6 +110,39 @@ fn rows() -> Vec<Row> {
             "labels",
         ),
         row(
+            "unknown field",
+            "/classify",
+            json!({ "image": picture("key"), "labels": ["a"], "language": "zh" }).to_string(),
+            422,
+            "E8004",
+            "the field language",
+        ),
+        row(
+            "no place",
+            "/classify",
+            json!({ "image": picture("key"), "labels": ["a"], "templates": ["{}", "a photo of"] })
+                .to_string(),
+            422,
+            "E8004",
+            "«a photo of»",
+        ),
+        row(
+            "no place for the task",
+            "/classify",
+            json!({
+                "inputs": picture("key"),
+                "parameters": { "candidate_labels": ["a"], "hypothesis_template": "a photo" },
+            })
+            .to_string(),
+            422,
+            "E8004",
+            "hypothesis_template",
+        ),
+        row("immich", "/predict", "--X--", 422, "E8004", "entries"),
+        row("immich's form", "/predict", "--Y--", 400, "E8001", "form"),
+        row("no index", "/knn-service", r#"{"text": "a"}"#, 404, "E8005", "no index"),
+        row("clip-retrieval", "/metadata", "{}", 404, "E8005", "no index"),
+        row(
             "no sentences",
             "/similarity",
             r#"{"inputs": {"source_sentence": "a"}}"#,
@@ -182,6 +215,14 @@ fn judge(
     } else if ["/embed", "/similarity", "/info", "/health"].contains(&path) {
         assert!(body["error"].is_string() && body["error_type"].is_string(), "{name}: {text}");
         &body["code"]
+    } else if ["/predict", "/ping"].contains(&path) {
+        assert_eq!(media, "application/json", "{name}");
+        assert!(body["detail"].is_string(), "{name}: {text}");
+        &body["code"]
+    } else if ["/knn-service", "/indices-list", "/metadata"].contains(&path) {
+        assert_eq!(media, "application/json", "{name}");
+        assert!(body["message"].is_string(), "{name}: {text}");
+        &body["code"]
     } else {
         assert_eq!(media, "application/problem+json", "{name}");
         assert_eq!(body["status"], status, "{name}: {text}");
@@ -198,8 +239,12 @@ fn judge(
 #[test]
 fn each_row_of_the_contract_gives_its_status_and_code() {
     let server = Running::start(Setup::new(nano()));
-    let json = [("content-type", "application/json")];
     for Row { name, path, body, status, code, says } in rows() {
+        let media = match path {
+            "/predict" => "multipart/form-data; boundary=X",
+            _ => "application/json",
+        };
+        let json = [("content-type", media)];
         let answer = request(server.address, "POST", path, &json, &body);
         judge(name, path, &answer, status, code, says);
     }
@@ -220,6 +265,99 @@ fn bad_items_are_left_out_where_that_is_asked_for() {
     };
     assert_eq!((places(&answer["data"]), places(&answer["errors"])), (vec![0, 3], vec![1, 2]));
     assert_eq!(answer["errors"][0]["code"], "E4001");
+}
+
+#[test]
+fn an_item_that_cannot_be_read_is_as_bad_as_one_that_cannot_be_decoded() {
+    let server = Running::start(Setup::new(nano()));
+    let ask = |body: Value| server.post("/v1/embeddings", &body);
+    let items = [
+        (json!({ "text": "a" }), ""),
+        (json!(7), "E8004"),
+        (json!([1, 2]), "E8004"),
+        (json!(null), "E8004"),
+        (json!({ "text": 7 }), "E8004"),
+        (json!({ "text": "a", "image": "b" }), "E8004"),
+        (json!({ "image": "data:image/png;base64,!!!" }), "E8004"),
+        (json!({ "image": "http://169.254.169.254/x" }), "E8301"),
+        (json!({ "image": picture("key") }), ""),
+        (json!({ "image": "file:///etc/passwd" }), "E8301"),
+        (json!("key"), ""),
+        (json!({}), "E8004"),
+    ];
+    let input: Vec<&Value> = items.iter().map(|(item, _)| item).collect();
+    let answer = ask(json!({ "input": input, "on_error": "skip" }));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let answer = answer.json();
+    let (mut rows, mut errors) =
+        (answer["data"].as_array().unwrap().iter(), answer["errors"].as_array().unwrap().iter());
+    for (place, (item, code)) in items.iter().enumerate() {
+        let found = if code.is_empty() { rows.next() } else { errors.next() }.unwrap();
+        assert_eq!(found["index"], place, "{item}");
+        match *code {
+            "" => {
+                let alone = ask(json!({ "input": [item] })).json();
+                assert_eq!(found["embedding"], alone["data"][0]["embedding"], "{item}");
+            }
+            code => {
+                assert_eq!(found["code"], code, "{item}");
+                assert!(found["message"].as_str().unwrap().contains(&format!("[{place}]")));
+            }
+        }
+    }
+    assert!(rows.next().is_none() && errors.next().is_none());
+    // The same where nothing is left, and in the other forms.
+    let uri = json!({ "type": "image_url", "image_url": { "url": "https://example.org/a.png" } });
+    for body in [
+        json!({ "input": [1, 2], "on_error": "skip" }),
+        json!({ "input": 1, "on_error": "skip" }),
+        json!({ "input": ["!!!", "ftp://x"], "modality": "image", "on_error": "skip" }),
+        json!({ "messages": [{ "role": "user", "content": [uri] }], "on_error": "skip" }),
+    ] {
+        let answer = ask(body.clone());
+        assert_eq!(answer.status, 200, "{body}: {}", answer.text());
+        let answer = answer.json();
+        assert_eq!(answer["data"], json!([]), "{body}");
+        assert_eq!(answer["errors"][0]["index"], 0, "{body}");
+    }
+    // Nothing at all is no item, and without that wish an item fails its request.
+    assert_eq!(ask(json!({ "input": [], "on_error": "skip" })).status, 422);
+    let failed = ask(json!({ "input": ["a", 7] }));
+    assert_eq!((failed.status, failed.json()["error"]["param"].clone()), (422, json!("input[1]")));
+}
+
+#[test]
+fn a_request_names_one_host() {
+    let server = Running::stub(Duration::ZERO);
+    let ask = |head: &str| raw(&mut connect(server.address), head.as_bytes(), b"");
+    let close = "connection: close\r\n\r\n";
+    for (name, head) in [
+        ("none", "GET /info HTTP/1.1\r\n".to_owned()),
+        ("two", "GET /info HTTP/1.1\r\nhost: localhost\r\nhost: localhost\r\n".into()),
+        ("two others", "GET /info HTTP/1.1\r\nHost: localhost\r\nhOST: a.example\r\n".into()),
+        ("one of two", "GET /info HTTP/1.0\r\nhost: localhost\r\nhost: localhost\r\n".into()),
+        ("no host", "GET /info HTTP/1.1\r\nhost: a/b\r\n".into()),
+        ("whole, none", format!("GET http://{}/info HTTP/1.1\r\n", server.address)),
+    ] {
+        let answer = ask(&(head + close));
+        judge(name, "/info", &answer, 400, "E8006", "host");
+        assert_eq!(answer.header("connection"), Some("close"), "{name}");
+    }
+    let own = server.address;
+    for (head, status) in [
+        ("GET /info HTTP/1.0\r\n".to_owned(), 200),
+        ("GET /info HTTP/1.1\r\nHOST: localhost\r\n".into(), 200),
+        // The whole address in the request line: it counts, the header does not.
+        (format!("GET http://{own}/info?x=1 HTTP/1.1\r\nhost: {own}\r\n"), 200),
+        (format!("GET http://{own}/info HTTP/1.1\r\nhost: evil.example\r\n"), 200),
+        (format!("GET http://evil.example/info HTTP/1.1\r\nhost: {own}\r\n"), 403),
+        (format!("GET http://{own} HTTP/1.1\r\nhost: {own}\r\n"), 200),
+        (format!("GET http://{own}/nothing HTTP/1.1\r\nhost: {own}\r\n"), 404),
+        (format!("OPTIONS * HTTP/1.1\r\nhost: {own}\r\n"), 404),
+    ] {
+        let answer = ask(&(head.clone() + close));
+        assert_eq!(answer.status, status, "{head}: {}", answer.text());
+    }
 }
 
 #[test]
