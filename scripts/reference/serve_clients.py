@@ -2,12 +2,13 @@
 
     build/serve-venv/bin/python scripts/reference/serve_clients.py target/release/altclip
 
-openai and huggingface_hub are the packages themselves. The requests of clip-retrieval's client, of infinity's and
+openai, huggingface_hub and clip-retrieval's client are the packages themselves. The requests of infinity's and
 text-embeddings-inference's documentation and of immich's server are written down here as those projects send them: their
 packages need a model of their own.
 """
 
 import base64
+import importlib.util
 import json
 import math
 import os
@@ -25,9 +26,9 @@ KEY = "a-key-of-thirty-two-bytes-or-more-0123"
 
 
 class Server:
-    def __init__(self, program, *arguments):
+    def __init__(self, program, *arguments, key=KEY):
         command = [program, "serve", "--model", "nano", "--port", "0", "--quiet", *arguments]
-        env = {**os.environ, "ALTCLIP_API_KEY": KEY}
+        env = {**os.environ, "ALTCLIP_API_KEY": key} if key else os.environ
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, env=env, text=True)
         self.url = json.loads(self.process.stdout.readline())["listening"]
 
@@ -119,19 +120,28 @@ def published_shapes(server, picture):
     assert server.request("GET", "/ping").text == "pong"
 
 
-def clip_retrieval(server, picture):
-    # clip_client.py, ClipClient.__search_knn_api
-    for given in [{"text": "red apple"}, {"image": picture.split(",")[1]}]:
-        body = {
-            "text": None, "image": None, "image_url": None, "embedding_input": None, **given,
-            "deduplicate": True, "use_safety_model": True, "use_violence_detector": True,
-            "indice_name": "index", "use_mclip": False, "aesthetic_score": 9, "aesthetic_weight": 0.5,
-            "modality": "image", "num_images": 5,
-        }
-        answer = server.request("POST", "/knn-service", data=json.dumps(body))
-        assert answer.status_code == 200, answer.text
-        best = answer.json()[0]
-        assert "red apple" in best["image_path"] and best["id"] >= 0 and best["similarity"] > 0 and best["url"]
+def clip_retrieval(program, index, picture):
+    """The client itself. It knows no keys, so it is a server without one, as clip-retrieval's own is."""
+    # Beside the package, which imports its servers.
+    file = Path(importlib.util.find_spec("clip_retrieval").submodule_search_locations[0]) / "clip_client.py"
+    spec = importlib.util.spec_from_file_location("clip_client", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with Server(program, "--index", index, key=None) as server:
+        names = requests.get(server.url + "/indices-list", timeout=60).json()
+        client = module.ClipClient(url=server.url + "/knn-service", indice_name=names[0], num_images=5)
+        vector = requests.post(server.url + "/embed", json={"inputs": "red apple"}, timeout=60).json()[0]
+        for given in [{"text": "红苹果"}, {"image": str(picture)}, {"embedding_input": vector}]:
+            found = client.query(**given)
+            assert 0 < len(found) <= 5, found
+            best = found[0]
+            assert "red apple" in best["image_path"] and best["id"] >= 0 and best["similarity"] > 0, (given, best)
+        similarities = [hit["similarity"] for hit in found]
+        assert similarities == sorted(similarities, reverse=True)
+        # An address is not fetched unless the server was told so; the client hands on what is said.
+        assert "message" in client.query(image="http://example.com/a.jpg")
+        wrong = module.ClipClient(url=server.url + "/knn-service", indice_name="laion5B-L-14")
+        assert "message" in wrong.query(text="red apple")
 
 
 def main():
@@ -145,9 +155,11 @@ def main():
         subprocess.run([program, "index", "add", str(pictures), "--index", index, "--model", "nano", "--quiet"],
                        check=True, stdout=subprocess.DEVNULL)
         with Server(program, "--index", index) as server:
-            for check in [openai_package, huggingface_package, published_shapes, clip_retrieval]:
+            for check in [openai_package, huggingface_package, published_shapes]:
                 check(server, picture)
                 print(f"ok: {check.__name__}")
+        clip_retrieval(program, index, pictures / "red apple.png")
+        print("ok: clip_retrieval")
 
 
 if __name__ == "__main__":
