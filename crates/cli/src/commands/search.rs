@@ -62,8 +62,10 @@ fn query(args: &Search) -> Result<Query, Failure> {
 }
 
 fn filter(args: &Search) -> Result<Filter, Failure> {
-    let mut filter = Filter::default();
-    filter.paths = args.path.iter().map(|pattern| from_here(pattern)).collect();
+    let mut filter = Filter {
+        paths: args.path.iter().map(|pattern| from_here(pattern)).collect(),
+        ..Filter::default()
+    };
     filter.tags.clone_from(&args.tag);
     filter.since = args.since.as_deref().map(|text| day(text, false)).transpose()?;
     filter.until = args.until.as_deref().map(|text| day(text, true)).transpose()?;
