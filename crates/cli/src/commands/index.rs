@@ -67,7 +67,7 @@ impl<'a> Wanted<'a> {
                 run.model.model = Some(PathBuf::from(&settings.model));
             }
             if run.precision.is_none() {
-                run.precision = Precision::from_str(&settings.precision, true).ok();
+                run.precision = precision(settings);
             }
             let mut options = LoadOptions::default();
             altclip_search::decode_as(settings, &mut options);
@@ -133,6 +133,33 @@ fn unusable(path: &Path, error: &std::io::Error) -> Report {
         .help("check the path; is its disk mounted?")
 }
 
+/// What an index was computed in.
+fn precision(settings: &Settings) -> Option<Precision> {
+    Precision::from_str(&settings.precision, true).ok()
+}
+
+/// Refuses to make an index anew without the folders that it had.
+fn require_folders(roots: &[String]) -> Result<(), Failure> {
+    let mut reports = Vec::new();
+    for root in roots {
+        let entries = match std::fs::metadata(root) {
+            Ok(about) if !about.is_dir() => continue,
+            about => about.and_then(|_| std::fs::read_dir(root)),
+        };
+        let error = match entries.map(|mut entries| entries.next().is_some()) {
+            Ok(true) => continue,
+            Ok(false) => "an empty folder".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let report =
+            Report::new(Code::E4201, "index", "a folder of the index cannot be read again");
+        reports.push(report.place(quote(root)).got(error).expected("its pictures").help(
+            "mount its disk; or take it out of the index first: altclip index remove FOLDER",
+        ));
+    }
+    if reports.is_empty() { Ok(()) } else { Err(Failure::Reports(reports)) }
+}
+
 fn add(args: &IndexAdd, reporter: Reporter) -> Result<(), Failure> {
     let loaded = OnceCell::new();
     let vfs = Arc::new(RealFs);
@@ -169,8 +196,12 @@ fn add(args: &IndexAdd, reporter: Reporter) -> Result<(), Failure> {
     };
     let mut index = match opened {
         opened if args.rebuild => {
-            let old = opened.map(|index| index.settings().roots.clone());
-            let roots = roots(&old.unwrap_or_else(|| altclip_search::roots(&*vfs, dir)));
+            let old = opened.map(|index| index.settings().clone());
+            if let Some(old) = &old {
+                require_folders(&old.roots)?;
+            }
+            let known = old.as_ref().map(|old| old.roots.clone());
+            let roots = roots(&known.unwrap_or_else(|| altclip_search::roots(&*vfs, dir)));
             if roots.is_empty() {
                 return Err(Failure::one(
                     Report::new(Code::E1001, "usage", "which folders the index had cannot be read")
@@ -178,8 +209,12 @@ fn add(args: &IndexAdd, reporter: Reporter) -> Result<(), Failure> {
                         .help("name the folders: altclip index add DIR --rebuild"),
                 ));
             }
-            let wanted = Wanted::new(&args.run, None, reporter, &loaded)?;
-            let settings = Settings { roots, ..wanted.settings()? };
+            let mut run = args.run.clone();
+            let mut forgotten = old.as_ref().map(|old| old.forgotten.clone()).unwrap_or_default();
+            forgotten.retain(|path| !paths.iter().any(|given| given == Path::new(path)));
+            run.precision = run.precision.or(old.as_ref().and_then(precision));
+            let wanted = Wanted::new(&run, None, reporter, &loaded)?;
+            let settings = Settings { roots, forgotten, ..wanted.settings()? };
             match dir.exists() {
                 true => Index::rebuild(vfs, dir, settings)?,
                 false => Index::create(vfs, dir, settings)?,

@@ -159,6 +159,28 @@ fn an_index_is_made_in_every_precision() {
 }
 
 #[test]
+fn a_rebuild_keeps_what_was_forgotten_and_wants_every_folder() {
+    let place = Place::with_emoji();
+    place.paint(3);
+    place.run(&["index", "add", &place.at("pictures/fields"), "--model", "nano"]).ok();
+    place.add();
+    let all = place.images();
+    place.run(&["index", "remove", &place.at("pictures/red apple.png")]).ok();
+    let rebuild =
+        || place.run(&["index", "add", "--rebuild", "--model", "nano", &place.at("pictures")]);
+    rebuild().ok();
+    assert_eq!(place.images(), all - 1);
+    // The folder is there and empty, as a mount point is.
+    let fields = place.path("pictures/fields");
+    std::fs::rename(&fields, place.path("away")).unwrap();
+    std::fs::create_dir(&fields).unwrap();
+    let refused = rebuild().go();
+    assert_eq!(refused.status, Some(7), "{}", refused.stderr);
+    assert!(refused.stderr.contains("E4201"), "{}", refused.stderr);
+    assert_eq!(place.images(), all - 1);
+}
+
+#[test]
 fn an_index_follows_its_folder() {
     let place = Place::with_emoji();
     place.add();
