@@ -100,6 +100,7 @@ pub fn import<E: From<Error>>(
     tell: &mut dyn FnMut(&str) -> Result<(), E>,
 ) -> Result<(), E> {
     let width = index.settings().width;
+    check_manifest(index, dump)?;
     for (array, table) in parts(dump)? {
         let bad = |what, got: String, expected: String| Error::Dump {
             path: array.clone(),
@@ -123,7 +124,13 @@ pub fn import<E: From<Error>>(
             }
             let scale = if (length - 1.0).abs() < LENGTH_ERROR { 1.0 } else { 1.0 / length };
             let vector: Vec<f32> = vector.iter().map(|x| x * scale).collect();
-            let picture = Picture { path: path.clone(), ..Picture::default() };
+            // A dump has no tags; those of a picture that is here already are a person's.
+            let known = match index.store().at(path)? {
+                Some((id, _)) => index.store().picture(id)?,
+                None => None,
+            };
+            let tags = known.map(|picture| picture.tags).unwrap_or_default();
+            let picture = Picture { path: path.clone(), tags, ..Picture::default() };
             changes.push(Change::Put(picture, to_bytes(&vector)));
         }
         for (changes, paths) in changes.chunks(COMMIT_ROWS).zip(paths.chunks(COMMIT_ROWS)) {
@@ -132,6 +139,30 @@ pub fn import<E: From<Error>>(
         }
     }
     Ok(())
+}
+
+/// The longest manifest that is read.
+const MANIFEST_BYTES: u64 = 1 << 20;
+
+/// Refuses a dump that says it is of another model; most say nothing.
+fn check_manifest(index: &Index, dump: &Path) -> Result<(), Error> {
+    let path = dump.join("manifest.json");
+    let mut text = Vec::new();
+    match std::fs::File::open(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        file => file
+            .and_then(|file| file.take(MANIFEST_BYTES).read_to_end(&mut text))
+            .map_err(Error::io("read", &path))?,
+    };
+    // Others name their files so too, and mean something else.
+    let manifest: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+    let expected = &index.settings().fingerprint;
+    match manifest.get("fingerprint").and_then(serde_json::Value::as_str) {
+        Some(found) if found != expected => {
+            Err(Error::OtherModel { path, found: found.to_owned(), expected: expected.clone() })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Arrays and their tables, by their numbers.

@@ -203,7 +203,7 @@ impl Index {
                 .expected(format!("commit {}", self.head.sequence))
                 .help("nothing is to be done: a writer ended before it could say so"),
             );
-            self.write_head(sequence)?;
+            self.write_head_somehow(sequence)?;
         }
         Ok(())
     }
@@ -223,19 +223,34 @@ impl Index {
         if self.lock.is_none() {
             return Err(Error::Locked { path: self.dir.clone(), holder: "opened to read".into() });
         }
+        let forgets = forgets(changes);
         let sequence = match self.store.commit(changes) {
-            Err(Error::Full { path }) if forgets(changes) => {
+            Err(Error::Full { path }) if forgets => {
                 let given = self.vfs.remove_file(&self.dir.join(RESERVE));
                 given.map_err(|_| Error::Full { path })?;
                 self.store.commit(changes)?
             }
-            done => {
-                let sequence = done?;
-                self.reserve();
-                sequence
-            }
+            done => done?,
         };
-        self.write_head(sequence)
+        match forgets {
+            true => self.write_head_somehow(sequence)?,
+            false => self.write_head(sequence)?,
+        }
+        // Only now, or the word about the commit would find no room.
+        self.reserve();
+        Ok(())
+    }
+
+    /// Gives up the reserve for it where the disk is full.
+    fn write_head_somehow(&mut self, sequence: u64) -> Result<(), Error> {
+        match self.write_head(sequence) {
+            Err(Error::Full { path }) => {
+                let given = self.vfs.remove_file(&self.dir.join(RESERVE));
+                given.map_err(|_| Error::Full { path })?;
+                self.write_head(sequence)
+            }
+            written => written,
+        }
     }
 
     /// Keeps room for the day on which the disk is full. An index works without it.
@@ -378,9 +393,10 @@ impl Index {
     }
 }
 
-/// Whether changes only take pictures away.
+/// Whether changes add no picture: they take some away, or say which folders are left.
 fn forgets(changes: &[Change]) -> bool {
-    !changes.is_empty() && changes.iter().all(|change| matches!(change, Change::Remove(_)))
+    !changes.is_empty()
+        && changes.iter().all(|change| matches!(change, Change::Remove(_) | Change::Set(..)))
 }
 
 pub(crate) fn lock(dir: &Path) -> Result<Lock, Error> {

@@ -108,6 +108,19 @@ impl Settings {
         Err(Error::OtherModel { path: index.to_owned(), found, expected: self.decode.clone() })
     }
 
+    /// Checks that pictures are computed in the precision that they were.
+    ///
+    /// # Errors
+    /// [`Error::OtherModel`].
+    pub fn check_precision(&self, precision: &str, index: &Path) -> Result<(), Error> {
+        if precision == self.precision {
+            return Ok(());
+        }
+        let named = |precision: &str| format!("the model in {precision}");
+        let (found, expected) = (named(precision), named(&self.precision));
+        Err(Error::OtherModel { path: index.to_owned(), found, expected })
+    }
+
     pub(crate) fn changes(&self) -> Vec<Change> {
         // A struct of texts and numbers has a JSON form.
         let text = serde_json::to_string(self).unwrap_or_default();

@@ -12,6 +12,7 @@ use altclip::Model;
 use altclip::image::DecodeOptions;
 use altclip_report::{Code, Diagnose as _, Report, quote};
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -55,6 +56,8 @@ pub struct Plan {
     pub left_out: u64,
     /// What cannot be read; rows below it are kept.
     pub faults: Vec<(String, Report)>,
+    /// Paths of the files that are as they were.
+    same: Vec<String>,
 }
 
 /// What a folder means that is empty and in which the index knows pictures.
@@ -75,6 +78,8 @@ pub struct Candidate {
     modified: i64,
     /// Size and hash of its row.
     known: Option<(u64, u128)>,
+    /// What its row was tagged with.
+    tags: Vec<String>,
 }
 
 impl Plan {
@@ -84,6 +89,13 @@ impl Plan {
     /// The store cannot be read.
     pub fn new(index: &Index, roots: &[PathBuf]) -> Result<Self, Error> {
         Self::with(index, roots, Emptied::Kept)
+    }
+
+    /// Gives files the tags that they had in another index, by their paths.
+    pub fn take_tags(&mut self, other: &BTreeMap<String, Vec<String>>) {
+        for file in &mut self.look {
+            file.tags.extend(other.get(&file.path).into_iter().flatten().cloned());
+        }
     }
 
     /// Compares files and folders with the rows of an index. Rows below `roots` whose files are gone are to
@@ -134,6 +146,8 @@ struct Walk<'k> {
 impl Walk<'_> {
     fn root(&mut self, root: &Path) {
         match std::fs::metadata(root) {
+            // A picture that was named alone, and whose folder is there with others in it, was deleted.
+            Err(error) if error.kind() == ErrorKind::NotFound && self.was_alone(root) => {}
             Err(error) => {
                 // A disk that is not mounted is no reason to forget what is on it.
                 let what = error.to_string();
@@ -143,6 +157,13 @@ impl Walk<'_> {
             Ok(metadata) if metadata.is_dir() => self.folder(root, 0),
             Ok(metadata) => self.file(root, &metadata),
         }
+    }
+
+    fn was_alone(&self, root: &Path) -> bool {
+        let is_picture = root.to_str().is_some_and(|path| self.known.contains_key(path));
+        let beside = root.parent().and_then(|folder| std::fs::read_dir(folder).ok());
+        let has_others = beside.is_some_and(|mut entries| entries.next().is_some());
+        is_picture && (has_others || self.emptied == Emptied::Forgotten)
     }
 
     fn knows_of(&self, folder: &Path) -> bool {
@@ -226,10 +247,14 @@ impl Walk<'_> {
         let modified = since.and_then(|since| i64::try_from(since.as_nanos()).ok()).unwrap_or(0);
         let bytes = metadata.len();
         match self.known.get(text) {
-            Some(&(size, time, _)) if (size, time) == (bytes, modified) => self.plan.unchanged += 1,
+            Some(&(size, time, _)) if (size, time) == (bytes, modified) => {
+                self.plan.unchanged += 1;
+                self.plan.same.push(text.to_owned());
+            }
             row => {
                 let known = row.map(|&(size, _, hash)| (size, hash));
-                self.plan.look.push(Candidate { path: text.to_owned(), bytes, modified, known });
+                let (path, tags) = (text.to_owned(), Vec::new());
+                self.plan.look.push(Candidate { path, bytes, modified, known, tags });
             }
         }
     }
@@ -252,7 +277,10 @@ enum Read {
 struct Reader {
     files: std::vec::IntoIter<Candidate>,
     decode: DecodeOptions,
+    /// What all pictures are tagged with.
     tags: Vec<String>,
+    /// Tags of pictures whose files are gone, by contents: perhaps they were moved.
+    moved: BTreeMap<u128, Vec<String>>,
     hashes: HashSet<u128>,
     read: Arc<Mutex<VecDeque<Read>>>,
 }
@@ -279,8 +307,13 @@ impl Reader {
             Err(error) => return (Read::Refused(file.path, error.report()), None),
         };
         let hash = xxh3_128(&bytes);
-        if file.known == Some((bytes.len() as u64, hash)) {
+        let mut tags = file.tags.clone();
+        let added = joined(&mut tags, &self.tags);
+        if file.known == Some((bytes.len() as u64, hash)) && added == 0 {
             return (Read::Touched(file), None);
+        }
+        if file.known.is_none() {
+            joined(&mut tags, self.moved.get(&hash).map_or(&[], Vec::as_slice));
         }
         let (width, height) = metadata::dimensions(&bytes).unwrap_or_default();
         let picture = Picture {
@@ -291,7 +324,7 @@ impl Reader {
             width,
             height,
             taken: metadata::taken(&bytes),
-            tags: self.tags.clone(),
+            tags,
         };
         if self.hashes.insert(hash) {
             (Read::Encode(picture), Some(bytes))
@@ -299,6 +332,23 @@ impl Reader {
             (Read::Known(picture), None)
         }
     }
+}
+
+/// Adds the tags that are not among them; gives their number.
+fn joined(tags: &mut Vec<String>, more: &[String]) -> usize {
+    let before = tags.len();
+    for tag in more {
+        if !tags.contains(tag) {
+            tags.push(tag.clone());
+        }
+    }
+    tags.len() - before
+}
+
+/// The picture at a path, with its vector.
+fn row(index: &Index, path: &str) -> Result<Option<(Picture, Vec<u8>)>, Error> {
+    let Some((id, vector)) = index.store().at(path)? else { return Ok(None) };
+    Ok(index.store().picture(id)?.map(|picture| (picture, vector)))
 }
 
 /// Brings an index up to a plan. The model is asked for where something has to be computed. `tell` hears
@@ -319,14 +369,36 @@ pub fn apply<'m, E: From<Error>>(
         tell(&path, Told::Refused(report))?;
     }
     let mut batch = Batch::default();
+    if !tags.is_empty() {
+        for path in &plan.same {
+            let Some((mut picture, vector)) = row(index, path)? else { continue };
+            if joined(&mut picture.tags, tags) > 0 {
+                batch.changes.push(Change::Put(picture, vector));
+                batch.told.push((path.clone(), Told::Reused));
+                batch.flush_if_due(index, tell)?;
+            }
+        }
+    }
     if !plan.look.is_empty() {
         let mut hashes = HashSet::new();
         index.store().entries(&mut |entry| {
             hashes.insert(entry.picture.hash);
         })?;
+        let mut files = plan.look;
+        for file in files.iter_mut().filter(|file| file.known.is_some()) {
+            let tags = row(index, &file.path)?.map(|(picture, _)| picture.tags);
+            joined(&mut file.tags, &tags.unwrap_or_default());
+        }
+        let mut moved = BTreeMap::new();
+        for path in &plan.gone {
+            if let Some((picture, _)) = row(index, path)?.filter(|(p, _)| !p.tags.is_empty()) {
+                moved.insert(picture.hash, picture.tags);
+            }
+        }
         let read = Arc::new(Mutex::new(VecDeque::new()));
         let reader = Reader {
-            files: plan.look.into_iter(),
+            files: files.into_iter(),
+            moved,
             decode: decode.clone(),
             tags: tags.to_vec(),
             hashes,

@@ -239,7 +239,11 @@ impl Vfs for Filling {
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        altclip_durable::RealFs.remove_file(path)
+        altclip_durable::RealFs.remove_file(path)?;
+        if path.ends_with("RESERVE") {
+            self.is_full.store(false, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
@@ -287,6 +291,25 @@ fn on_a_full_disk_searching_goes_on_and_writing_comes_back() {
     index.commit(&[put(31)]).unwrap();
     drop(index);
     assert_eq!(contents(&open(&dir).unwrap()), expected(0..32));
+}
+
+#[test]
+fn an_index_that_filled_its_disk_itself_can_still_forget() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("index");
+    let is_full = Arc::new(AtomicBool::new(false));
+    let disk = || Arc::new(Filling { is_full: Arc::clone(&is_full) });
+    let mut index = Index::create(disk(), &dir, settings("f")).unwrap();
+    index.commit(&puts(0..30)).unwrap();
+    is_full.store(true, Ordering::Relaxed);
+    // The store has it, the word about it has no room.
+    assert_eq!(index.commit(&[put(30)]).unwrap_err().report().code, Code::E7007);
+    drop(index);
+    let mut index = Index::open_to_write(disk(), &dir).unwrap();
+    assert_eq!(index.head().images, 31);
+    assert!(!dir.join("RESERVE").exists());
+    index.forget(&[path(3)], settings("f")).unwrap();
+    assert_eq!(contents(&index), expected((0..31).filter(|&n| n != 3)));
 }
 
 #[test]

@@ -20,6 +20,7 @@ use altclip_search::{
 use clap::ValueEnum as _;
 use serde_json::json;
 use std::cell::OnceCell;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -138,6 +139,14 @@ fn precision(settings: &Settings) -> Option<Precision> {
     Precision::from_str(&settings.precision, true).ok()
 }
 
+/// Vectors of two precisions are not put into one index.
+fn check_precision(run: &RunArgs, index: &Index) -> Result<(), Failure> {
+    match run.precision.and_then(|precision| precision.to_possible_value()) {
+        Some(asked) => Ok(index.settings().check_precision(asked.get_name(), index.dir())?),
+        None => Ok(()),
+    }
+}
+
 /// Refuses to make an index anew without the folders that it had.
 fn require_folders(roots: &[String]) -> Result<(), Failure> {
     let mut reports = Vec::new();
@@ -158,6 +167,43 @@ fn require_folders(roots: &[String]) -> Result<(), Failure> {
         ));
     }
     if reports.is_empty() { Ok(()) } else { Err(Failure::Reports(reports)) }
+}
+
+/// Refuses an index made anew that lacks pictures which were not deleted: their files cannot be read, or the
+/// folder above them is empty, as a mount point is.
+fn require_pictures(
+    known: &BTreeMap<String, Vec<String>>,
+    index: &Index,
+    max_bad: MaxBad,
+) -> Result<(), Failure> {
+    let mut found = HashSet::new();
+    index.store().entries(&mut |entry| {
+        found.insert(entry.picture.path);
+    })?;
+    let forgotten = |path: &Path| {
+        index.settings().forgotten.iter().any(|forgotten| path.starts_with(forgotten))
+    };
+    let is_lost = |path: &Path| {
+        let above = path.ancestors().skip(1).find(|above| above.symlink_metadata().is_ok());
+        let entries = above.map(std::fs::read_dir);
+        path.symlink_metadata().is_ok()
+            || !entries.is_some_and(|entries| entries.is_ok_and(|mut all| all.next().is_some()))
+    };
+    let gone = known.keys().filter(|path| !found.contains(*path));
+    let lost: Vec<&String> =
+        gone.filter(|path| !forgotten(Path::new(path)) && is_lost(Path::new(path))).collect();
+    match lost.first() {
+        Some(first) if !max_bad.allows(lost.len() as u64, known.len() as u64) => {
+            let what = "pictures of the index cannot be read again; it stays as it was";
+            let report = Report::new(Code::E4201, "index", what)
+                .place(quote(first))
+                .got(format!("{} of {} pictures", lost.len(), known.len()))
+                .expected("all that were not deleted")
+                .help("mount their disk or mend the files; --max-bad goes on without so many");
+            Err(Failure::one(report))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn add(args: &IndexAdd, reporter: Reporter) -> Result<(), Failure> {
@@ -194,14 +240,20 @@ fn add(args: &IndexAdd, reporter: Reporter) -> Result<(), Failure> {
         }
         roots
     };
+    let mut known = BTreeMap::new();
     let mut index = match opened {
         opened if args.rebuild => {
+            if let Some(old) = &opened {
+                old.store().rows(&mut |_, picture, _| {
+                    known.insert(picture.path, picture.tags);
+                })?;
+            }
             let old = opened.map(|index| index.settings().clone());
             if let Some(old) = &old {
                 require_folders(&old.roots)?;
             }
-            let known = old.as_ref().map(|old| old.roots.clone());
-            let roots = roots(&known.unwrap_or_else(|| altclip_search::roots(&*vfs, dir)));
+            let had = old.as_ref().map(|old| old.roots.clone());
+            let roots = roots(&had.unwrap_or_else(|| altclip_search::roots(&*vfs, dir)));
             if roots.is_empty() {
                 return Err(Failure::one(
                     Report::new(Code::E1001, "usage", "which folders the index had cannot be read")
@@ -221,6 +273,7 @@ fn add(args: &IndexAdd, reporter: Reporter) -> Result<(), Failure> {
             }
         }
         Some(mut index) => {
+            check_precision(&args.run, &index)?;
             let wanted = Wanted::new(&args.run, Some(index.settings()), reporter, &loaded)?;
             let mut settings = wanted.check(&index)?;
             let given = model::decode_options(&args.run.pictures);
@@ -247,9 +300,11 @@ fn add(args: &IndexAdd, reporter: Reporter) -> Result<(), Failure> {
     let work = Work { json: args.at.json, max_bad: args.max_bad, reporter, tags: &args.tag };
     let mut plan = Plan::new(&index, &looked)?;
     plan.faults.splice(0..0, missing);
+    plan.take_tags(&known);
     // A rebuilt index does not count before it is complete, so nothing is said before.
     let (tally, late) = work.bring_up(&mut index, plan, &wanted, args.rebuild)?;
     if args.rebuild {
+        require_pictures(&known, &index, args.max_bad)?;
         index = index.publish()?;
         let mut out = Out::new();
         late.iter().try_for_each(|line| out.json(line))?;
@@ -261,6 +316,7 @@ fn add(args: &IndexAdd, reporter: Reporter) -> Result<(), Failure> {
 fn update(args: &IndexUpdate, reporter: Reporter) -> Result<(), Failure> {
     let loaded = OnceCell::new();
     let mut index = Index::open_to_write(Arc::new(RealFs), &args.at.index)?;
+    check_precision(&args.run, &index)?;
     let wanted = Wanted::new(&args.run, Some(index.settings()), reporter, &loaded)?;
     let settings = wanted.check(&index)?;
     index.set(settings)?;

@@ -181,6 +181,73 @@ fn a_rebuild_keeps_what_was_forgotten_and_wants_every_folder() {
 }
 
 #[test]
+fn tags_stay_with_their_pictures() {
+    let place = Place::with_emoji();
+    let tagged = |tag: &str| {
+        let row = place.search(&["cat", "--tag", tag, "--top-k", "99"]);
+        names(&row).into_iter().collect::<BTreeSet<_>>()
+    };
+    let add = |tag: &str| {
+        place.run(&["index", "add", &place.at("pictures"), "--model", "nano", "--tag", tag]).ok()
+    };
+    add("a");
+    let all = tagged("a").len();
+    assert_eq!(all as u64, place.images());
+    // Moved, changed, touched, and made anew.
+    std::fs::rename(place.path("pictures/banana.png"), place.path("pictures/moved.png")).unwrap();
+    std::fs::copy(place.path("pictures/key.png"), place.path("pictures/panda.png")).unwrap();
+    place.update();
+    assert_eq!(tagged("a").len(), all);
+    assert!(tagged("a").contains("moved"));
+    let mut rebuild = vec!["index", "add", "--rebuild", "--model", "nano"];
+    place.run(&rebuild).ok();
+    assert_eq!(tagged("a").len(), all);
+    // A tag for pictures that are known already.
+    assert_eq!(tagged("b").len(), 0);
+    add("b");
+    assert_eq!((tagged("a").len(), tagged("b").len()), (all, all));
+    // A file that is none any more is no reason to lose what the index has of it.
+    std::fs::write(place.path("pictures/key.png"), "no picture").unwrap();
+    let refused = place.run(&rebuild).go();
+    assert_eq!(refused.status, Some(7), "{}", refused.stderr);
+    assert_eq!(tagged("b").len(), all);
+    rebuild.extend(["--max-bad", "1"]);
+    place.run(&rebuild).ok();
+    assert_eq!(tagged("b").len(), all - 1);
+}
+
+#[test]
+fn a_picture_that_was_named_alone_is_deleted_and_others_are_of_one_precision() {
+    let place = Place::with_emoji();
+    let alone = place.at("pictures/red apple.png");
+    place.run(&["index", "add", &alone, "--model", "nano"]).ok();
+    for task in [vec!["index", "add", &alone], vec!["index", "update"]] {
+        let other = place.run(&task).env("ALTCLIP_PRECISION", "int8").go();
+        assert!(other.stderr.contains("E7004"), "{}", other.stderr);
+    }
+    std::fs::remove_file(&alone).unwrap();
+    place.update();
+    assert_eq!(place.images(), 0);
+}
+
+#[test]
+fn a_dump_of_another_model_is_refused_where_it_says_so() {
+    let place = Place::with_emoji();
+    place.add();
+    let dump = place.at("dump");
+    place.run(&["index", "export", "--out", &dump]).ok();
+    let import = || place.run(&["index", "import", &dump]);
+    import().ok();
+    let path = place.path("dump/manifest.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut manifest: Value = serde_json::from_str(&text).unwrap();
+    manifest["fingerprint"] = json!("of another");
+    std::fs::write(&path, manifest.to_string()).unwrap();
+    let refused = import().go();
+    assert!(refused.stderr.contains("E7004"), "{}", refused.stderr);
+}
+
+#[test]
 fn an_index_follows_its_folder() {
     let place = Place::with_emoji();
     place.add();
