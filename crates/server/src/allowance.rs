@@ -38,6 +38,17 @@ impl Allowance {
     }
 }
 
+/// There are not so many bytes: not now, or not at all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Short {
+    /// All bytes of who asked, with those that it has.
+    pub(crate) needed: usize,
+    /// What it could have now.
+    pub(crate) free: usize,
+    /// What anybody could ever have.
+    pub(crate) limit: usize,
+}
+
 /// Bytes of an allowance, until they are dropped.
 pub(crate) struct Held {
     allowance: Allowance,
@@ -46,15 +57,15 @@ pub(crate) struct Held {
 
 impl Held {
     /// More bytes, if they are free now.
-    #[must_use]
-    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
+    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), Short> {
         let mut free = self.allowance.0.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = *free >= bytes;
-        if fits {
-            *free -= bytes;
-            self.bytes += bytes;
+        if *free < bytes {
+            let needed = self.bytes.saturating_add(bytes);
+            return Err(Short { needed, free: *free + self.bytes, limit: self.allowance.0.bytes });
         }
-        fits
+        *free -= bytes;
+        self.bytes += bytes;
+        Ok(())
     }
 }
 
@@ -74,7 +85,10 @@ mod tests {
     fn no_more_than_there_is() {
         let allowance = Allowance::new(10);
         let mut held = allowance.none();
-        assert!(held.grow(6) && !held.grow(5) && held.grow(4));
+        held.grow(6).unwrap();
+        let short = held.grow(5).unwrap_err();
+        assert_eq!((short.needed, short.free, short.limit), (11, 10, 10));
+        held.grow(4).unwrap();
         let other = std::thread::spawn({
             let allowance = allowance.clone();
             move || drop(allowance.wait(1000))

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A body is in memory as it came, as parsed text and as decoded bytes.
-const COPIES: usize = 3;
+pub(crate) const COPIES: usize = 3;
 /// Bytes of an answer for each of its numbers.
 const BYTES_PER_NUMBER: usize = 20;
 
@@ -96,10 +96,7 @@ impl Call {
 }
 
 fn grow(held: &Mutex<Held>, bytes: usize) -> Result<(), Fault> {
-    match held.lock().unwrap_or_else(PoisonError::into_inner).grow(bytes) {
-        true => Ok(()),
-        false => Err(Fault::busy("too many bytes are in flight", bytes, Duration::from_secs(1))),
-    }
+    held.lock().unwrap_or_else(PoisonError::into_inner).grow(bytes).map_err(Fault::short)
 }
 
 fn not_served(status: StatusCode, what: &str, got: &str, expected: &str) -> Fault {

@@ -2,7 +2,7 @@
 
 use crate::engine::Engine;
 use crate::fault::Fault;
-use crate::row::Row;
+use crate::row::{Row, cosine};
 use altclip::Model;
 use altclip_durable::RealFs;
 use altclip_report::{Code, Diagnose as _, Report};
@@ -14,10 +14,12 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Most pictures whose duplicates are looked for while a client waits.
 const DUPLICATES: usize = 20_000;
+/// Files of an update whose faults are told.
+const MOST_REFUSED: usize = 10;
 /// Stands in a query for the picture that came with it.
 pub(crate) const UPLOADED: &str = "uploaded";
 
@@ -44,16 +46,59 @@ struct Opened {
 struct Update {
     running: Option<Progress>,
     last_error: Option<Report>,
+    last: Option<Finished>,
+}
+
+/// What an update did, once it is over.
+#[derive(Clone, Debug)]
+pub(crate) struct Finished {
+    pub(crate) added: u64,
+    pub(crate) removed: u64,
+    pub(crate) failed: u64,
+    pub(crate) time: Duration,
+    /// Names of the first files that cannot be indexed, and why.
+    pub(crate) refused: Vec<(String, Report)>,
+    /// Why it did not come to its end.
+    pub(crate) error: Option<Report>,
 }
 
 /// How far an update is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Progress {
     pub(crate) done: u64,
     pub(crate) total: u64,
     pub(crate) added: u64,
+    pub(crate) removed: u64,
     pub(crate) failed: u64,
+    pub(crate) refused: Vec<(String, Report)>,
     pub(crate) begun: Instant,
+}
+
+impl Progress {
+    fn new(total: u64, begun: Instant) -> Self {
+        Self { done: 0, total, added: 0, removed: 0, failed: 0, refused: Vec::new(), begun }
+    }
+
+    fn note(&mut self, path: &str, told: Told) {
+        self.done += 1;
+        match told {
+            Told::Indexed | Told::Reused => self.added += 1,
+            Told::Removed => self.removed += 1,
+            Told::Refused(report) => {
+                self.failed += 1;
+                if self.refused.len() < MOST_REFUSED {
+                    let name = Path::new(path).file_name().unwrap_or_default();
+                    self.refused.push((name.to_string_lossy().into_owned(), report));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn finished(self, error: Option<Report>) -> Finished {
+        let Self { added, removed, failed, refused, begun, .. } = self;
+        Finished { added, removed, failed, time: begun.elapsed(), refused, error }
+    }
 }
 
 /// What is told of an index.
@@ -62,6 +107,7 @@ pub(crate) struct Status {
     pub(crate) settings: Settings,
     pub(crate) updating: Option<Progress>,
     pub(crate) last_error: Option<Report>,
+    pub(crate) last: Option<Finished>,
 }
 
 /// A picture that is near to a vector.
@@ -139,7 +185,8 @@ impl Catalog {
             };
             Ok(row.ok_or_else(Fault::lost)?.numbers().to_vec())
         };
-        let found = answer(&opened.index, &searcher, &judge, query, ask, &mut encode)?;
+        let mut found = answer(&opened.index, &searcher, &judge, query, ask, &mut encode)?;
+        found.matches.iter_mut().for_each(|found| found.score = cosine(found.score));
         let is_finite =
             |found: &Match| found.score.is_finite() && found.probability.is_none_or(f32::is_finite);
         match found.matches.iter().all(is_finite) {
@@ -164,7 +211,7 @@ impl Catalog {
             }
             let Some(id) = opened.flat.id(row) else { continue };
             let Some(picture) = opened.index.store().picture(id)? else { continue };
-            near.push(Near { id, picture, score });
+            near.push(Near { id, picture, score: cosine(score) });
         }
         Ok(near)
     }
@@ -228,13 +275,13 @@ impl Catalog {
     }
 
     pub(crate) fn status(&self) -> Result<Status, Fault> {
-        let (updating, last_error) = {
+        let (updating, last_error, last) = {
             let update = self.update();
-            (update.running, update.last_error.clone())
+            (update.running.clone(), update.last_error.clone(), update.last.clone())
         };
         let opened = self.fresh()?;
         let images = opened.index.store().images()?;
-        Ok(Status { images, settings: opened.index.settings().clone(), updating, last_error })
+        Ok(Status { images, settings: opened.index.settings().clone(), updating, last_error, last })
     }
 
     /// Number of vectors that are searched.
@@ -242,8 +289,11 @@ impl Catalog {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner).flat.len()
     }
 
-    /// Looks through the folders of the index in a thread of its own.
-    pub(crate) fn begin_update(self: &Arc<Self>) -> Result<(), Fault> {
+    /// Looks through the folders of the index in a thread of its own; `ended` is told what it did.
+    pub(crate) fn begin_update(
+        self: &Arc<Self>,
+        ended: impl FnOnce(&Finished) + Send + 'static,
+    ) -> Result<(), Fault> {
         let mut update = self.update();
         if update.running.is_some() {
             let report = Report::new(Code::E7008, "index", "the index is being updated already")
@@ -261,12 +311,16 @@ impl Catalog {
                 Err(_) => Some(crate::worker::failed_over_it()),
             };
             let mut update = catalog.update();
-            (update.running, update.last_error) = (None, error);
+            let progress = update.running.take().unwrap_or_else(|| Progress::new(0, begun));
+            let last = progress.finished(error.clone());
+            (update.last_error, update.last) = (error, Some(last.clone()));
+            drop(update);
+            ended(&last);
         };
         std::thread::Builder::new().name("altclip-index".into()).spawn(work).map_err(|error| {
             Fault::from(Report::new(Code::E9005, "index", format!("no thread: {error}")))
         })?;
-        update.running = Some(Progress { done: 0, total: 0, added: 0, failed: 0, begun });
+        update.running = Some(Progress::new(0, begun));
         Ok(())
     }
 
@@ -277,20 +331,11 @@ impl Catalog {
         let roots: Vec<PathBuf> = index.settings().roots.iter().map(PathBuf::from).collect();
         let plan = Plan::new(&index, &roots)?;
         let total = (plan.look.len() + plan.gone.len() + plan.faults.len()) as u64;
-        let mut progress = Progress { done: 0, total, added: 0, failed: 0, begun };
-        self.update().running = Some(progress);
-        let mut last_refused = None;
-        let mut tell = |_: &str, told: Told| -> Result<(), Fault> {
-            progress.done += 1;
-            match told {
-                Told::Indexed | Told::Reused => progress.added += 1,
-                Told::Refused(report) => {
-                    progress.failed += 1;
-                    last_refused = Some(report);
-                }
-                _ => {}
+        self.update().running = Some(Progress::new(total, begun));
+        let mut tell = |path: &str, told: Told| -> Result<(), Fault> {
+            if let Some(progress) = &mut self.update().running {
+                progress.note(path, told);
             }
-            self.update().running = Some(progress);
             Ok(())
         };
         let decode = model.options().decode.clone();

@@ -26,8 +26,9 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
-    pub(crate) fn of(path: &str) -> Self {
+    pub(crate) fn of(method: &str, path: &str) -> Self {
         match path {
+            "/" if method == "POST" => Dialect::Tei,
             _ if path == "/v1" || path.starts_with("/v1/") => Dialect::OpenAi,
             "/embed" | "/similarity" | "/info" | "/health" => Dialect::Tei,
             "/predict" | "/ping" => Dialect::Immich,

@@ -35,7 +35,7 @@ pub(crate) async fn dispatch(
 ) -> Response {
     let begun = Instant::now();
     let (parts, body) = request.into_parts();
-    let path = parts.uri.path().to_owned();
+    let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
     let held = Arc::new(Mutex::new(app.in_flight.none()));
     let pace = parts.extensions.get::<Arc<Pace>>().cloned();
     let id = request_id(&app, &parts.headers);
@@ -58,7 +58,7 @@ pub(crate) async fn dispatch(
         Ok(response) => response,
         Err(fault) => {
             trace.code = Some(fault.report.code.as_str());
-            Dialect::of(&path).render(&fault)
+            Dialect::of(method.as_str(), &path).render(&fault)
         }
     };
     trace.status = response.status().as_u16();

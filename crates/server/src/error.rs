@@ -35,6 +35,14 @@ pub enum Error {
         /// Bytes that there are.
         limit: u64,
     },
+    /// A body of the allowed length could never be read.
+    #[error("the longest body does not fit in what bodies and answers may have")]
+    Bodies {
+        /// Bytes that the longest body takes in memory.
+        needed: usize,
+        /// Bytes that bodies and answers may have.
+        limit: usize,
+    },
     /// The model compares tokens, and has no single vector for an input.
     #[error("this model has no single vector for a text or picture")]
     NoRows,
@@ -45,6 +53,14 @@ pub enum Error {
         place: String,
         /// What is wrong, without the key.
         what: String,
+    },
+    /// A key could be guessed by other machines.
+    #[error("a key is too short for an address that other machines reach")]
+    ShortKey {
+        /// Where it is.
+        place: String,
+        /// Bytes that a key has at least.
+        least: usize,
     },
     /// A thread, a runtime or another resource of the system was refused.
     #[error("the system refuses {what}: {source}")]
@@ -88,6 +104,11 @@ impl Diagnose for Error {
                 .got(format!("{} MiB at most", bound >> 20))
                 .expected(format!("no more than {} MiB", limit >> 20))
                 .help("lower --in-flight-mib or --decode-mib, use int8, or give it more memory"),
+            Self::Bodies { needed, limit } => report(Code::E1001)
+                .place("--max-body-mib, --in-flight-mib")
+                .got(format!("{} MiB for one body", needed >> 20))
+                .expected(format!("at most {} MiB", limit >> 20))
+                .help("a body takes three times its length: lower the one or raise the other"),
             Self::NoRows => report(Code::E8405)
                 .place("--model")
                 .help("serve an AltCLIP, CLIP, CN-CLIP, Taiyi, R2D2 or PRD2 model"),
@@ -95,6 +116,10 @@ impl Diagnose for Error {
                 .place(quote(place))
                 .expected("one key a line, with its scopes behind it: KEY embed,search")
                 .help("see docs/serve.md"),
+            Self::ShortKey { place, least } => report(Code::E8003)
+                .place(quote(place))
+                .expected(format!("at least {least} bytes"))
+                .help("make one with openssl rand -hex 32"),
             Self::System { .. } => {
                 report(Code::E9005).help("check the limits of the process: ulimit -a")
             }

@@ -1,5 +1,6 @@
 //! Why a request is not answered as it asked, before it takes the form of a dialect.
 
+use crate::allowance::Short;
 use altclip_report::{Code, Diagnose, Report, quote};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use std::time::Duration;
@@ -62,6 +63,24 @@ impl Fault {
             .help(format!("ask again in {seconds} s, or another replica"));
         Self::new(StatusCode::SERVICE_UNAVAILABLE, report)
             .header(header::RETRY_AFTER, &seconds.to_string())
+    }
+
+    /// There is no room for the bytes of a request: not now, or never, which asking again does not change.
+    pub(crate) fn short(Short { needed, free, limit }: Short) -> Self {
+        if needed > limit {
+            let what = "the request needs more memory than bodies and answers may have";
+            let report = Report::new(Code::E8002, "request", what)
+                .got(format!("{needed} bytes for its body and its answer"))
+                .expected(format!("at most {limit} (--in-flight-mib)"))
+                .help("send less at once, or give the server more --in-flight-mib");
+            return Self::new(StatusCode::PAYLOAD_TOO_LARGE, report);
+        }
+        let report =
+            Report::new(Code::E8101, "server", "the server is full: others' bytes are in flight")
+                .got(format!("{needed} bytes needed for body and answer, {free} free"))
+                .expected(format!("at most {limit} of all requests together"))
+                .help("ask again in 1 s, or another replica");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, report).header(header::RETRY_AFTER, "1")
     }
 
     /// It takes no new work.

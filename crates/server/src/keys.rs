@@ -12,6 +12,8 @@ use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 /// Longest file of keys in bytes, and most keys.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 const MAX_KEYS: usize = 1024;
+/// Shortest key that an address is safe with which other machines reach.
+const LEAST_BYTES: usize = 32;
 /// Query parameters in which clients are known to send keys.
 const IN_QUERY: [&str; 4] = ["api_key", "api-key", "access_token", "key"];
 
@@ -77,18 +79,31 @@ struct Key {
 /// The keys that count now.
 pub(crate) struct Keys {
     source: KeySource,
+    /// Other machines reach the server: keys that could be guessed are refused.
+    is_reached: bool,
     keys: RwLock<Vec<Key>>,
+    /// Where the first key stands that is too short.
+    short: Option<String>,
 }
 
 impl Keys {
-    pub(crate) fn new(source: KeySource) -> Result<Self, Error> {
-        let keys = RwLock::new(read(&source)?);
-        Ok(Self { source, keys })
+    pub(crate) fn new(source: KeySource, is_reached: bool) -> Result<Self, Error> {
+        let (keys, short) = read(&source)?;
+        Ok(Self { source, is_reached, keys: RwLock::new(keys), short })
+    }
+
+    /// Where a key stands that is too short, if that only matters to this machine.
+    ///
+    /// # Errors
+    /// [`Error::ShortKey`] where others reach the server.
+    pub(crate) fn short(&self) -> Result<Option<&str>, Error> {
+        refuse_short(self.is_reached, self.short.as_deref())
     }
 
     /// Reads the file again. Where that fails, the keys stay as they are.
     pub(crate) fn reload(&self) -> Result<usize, Error> {
-        let keys = read(&self.source)?;
+        let (keys, short) = read(&self.source)?;
+        refuse_short(self.is_reached, short.as_deref())?;
         let count = keys.len();
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
         Ok(count)
@@ -149,14 +164,26 @@ fn hash(key: &[u8]) -> [u8; 32] {
     Sha256::digest(key).into()
 }
 
-fn read(source: &KeySource) -> Result<Vec<Key>, Error> {
-    let mut keys = Vec::new();
+fn refuse_short(is_reached: bool, short: Option<&str>) -> Result<Option<&str>, Error> {
+    match short {
+        Some(place) if is_reached => {
+            Err(Error::ShortKey { place: place.to_owned(), least: LEAST_BYTES })
+        }
+        short => Ok(short),
+    }
+}
+
+/// The keys, and where the first one stands that is too short.
+fn read(source: &KeySource) -> Result<(Vec<Key>, Option<String>), Error> {
+    let (mut keys, mut short) = (Vec::new(), None);
     if let Some(key) = &source.key {
-        let fault = |what: &str| Error::Keys { place: "ALTCLIP_API_KEY".into(), what: what.into() };
+        let place = "ALTCLIP_API_KEY";
+        let fault = |what: &str| Error::Keys { place: place.into(), what: what.into() };
         check(key).map_err(fault)?;
+        short = (key.len() < LEAST_BYTES).then(|| place.to_owned());
         keys.push(Key { hash: hash(key.as_bytes()), scopes: ALL_SCOPES });
     }
-    let Some(path) = &source.file else { return Ok(keys) };
+    let Some(path) = &source.file else { return Ok((keys, short)) };
     let place = path.to_string_lossy().into_owned();
     let fault = |what: String| Error::Keys { place: place.clone(), what };
     let metadata = std::fs::metadata(path).map_err(|error| fault(error.to_string()))?;
@@ -169,6 +196,9 @@ fn read(source: &KeySource) -> Result<Vec<Key>, Error> {
         let Some(key) = words.next().filter(|key| !key.starts_with('#')) else { continue };
         let at = |what: &str| fault(format!("line {}: {what}", number + 1));
         check(key).map_err(at)?;
+        if short.is_none() && key.len() < LEAST_BYTES {
+            short = Some(format!("{place} line {}", number + 1));
+        }
         let mut scopes = 0;
         for name in words.flat_map(|word| word.split(',')).filter(|name| !name.is_empty()) {
             let named = Scope::NAMED.iter().find(|(known, _)| *known == name);
@@ -180,7 +210,7 @@ fn read(source: &KeySource) -> Result<Vec<Key>, Error> {
     match keys.len() {
         0 => Err(fault("it holds no key".into())),
         MAX_KEYS.. => Err(fault(format!("it holds more than {MAX_KEYS} keys"))),
-        _ => Ok(keys),
+        _ => Ok((keys, short)),
     }
 }
 
@@ -213,7 +243,7 @@ mod tests {
         let file = dir.path().join("keys");
         std::fs::write(&file, "# comment\nreader search\nboth embed,search\n\nall\n").unwrap();
         let source = KeySource { key: Some("root".into()), file: Some(file.clone()) };
-        let keys = Keys::new(source).unwrap();
+        let keys = Keys::new(source, false).unwrap();
         use Scope::{Admin, Any, Embed, Open, Search};
         for (header, scope, expected) in [
             (None, Open, None),
@@ -245,11 +275,32 @@ mod tests {
     }
 
     #[test]
+    fn short_keys_are_for_this_machine_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("keys");
+        let long = "k".repeat(LEAST_BYTES);
+        let keys = |text: &str, is_reached| {
+            std::fs::write(&file, text).unwrap();
+            Keys::new(KeySource { key: None, file: Some(file.clone()) }, is_reached).unwrap()
+        };
+        assert_eq!(keys(&long, true).short().unwrap(), None);
+        let one_less = format!("{long}\n{}\n", long.get(1..).unwrap());
+        let place = keys(&one_less, false).short().unwrap().unwrap().to_owned();
+        assert!(place.ends_with("keys line 2"), "{place}");
+        assert!(matches!(keys(&one_less, true).short(), Err(Error::ShortKey { .. })));
+        let keys = keys(&long, true);
+        std::fs::write(&file, "short\n").unwrap();
+        assert!(matches!(keys.reload(), Err(Error::ShortKey { .. })));
+        let own = KeySource { key: Some("root".into()), file: None };
+        assert!(Keys::new(own, true).unwrap().short().is_err());
+    }
+
+    #[test]
     fn no_message_holds_a_key() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("keys");
         std::fs::write(&file, "secret-key nothing\n").unwrap();
-        let error = Keys::new(KeySource { key: None, file: Some(file) }).err().unwrap();
+        let error = Keys::new(KeySource { key: None, file: Some(file) }, false).err().unwrap();
         assert!(!error.to_string().contains("secret"), "{error}");
     }
 }

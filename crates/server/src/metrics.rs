@@ -22,6 +22,11 @@ impl Counter {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 
+    /// To a number that is counted elsewhere.
+    pub(crate) fn raise_to(&self, number: u64) {
+        self.0.fetch_max(number, Ordering::Relaxed);
+    }
+
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -81,6 +86,7 @@ pub(crate) struct Metrics {
     pub(crate) refused_connections: Counter,
     pub(crate) closed_slow: Counter,
     pub(crate) cancelled: Counter,
+    pub(crate) log_dropped: Counter,
 }
 
 impl Default for Metrics {
@@ -98,6 +104,7 @@ impl Default for Metrics {
             refused_connections: Counter::default(),
             closed_slow: Counter::default(),
             cancelled: Counter::default(),
+            log_dropped: Counter::default(),
         }
     }
 }
@@ -143,6 +150,11 @@ impl Metrics {
                 "altclip_requests_abandoned_total",
                 "Requests whose client went away first.",
                 &self.cancelled,
+            ),
+            (
+                "altclip_log_lines_dropped_total",
+                "Lines of the log that nobody read in time.",
+                &self.log_dropped,
             ),
         ] {
             head(&mut out, name, "counter", help);

@@ -21,10 +21,13 @@ pub(crate) struct Words {
 
 const PICTURE: &str = "data:image/png;base64,iVBORw0KGgo…";
 
-/// The words of a route by its path.
-pub(crate) fn words(path: &str) -> Option<Words> {
+/// The words of a route.
+pub(crate) fn words(method: &str, path: &str) -> Option<Words> {
     let words = |tag, summary| Words { tag, summary, example: None, answer: None };
     Some(match path {
+        "/" if method == "POST" => words("text-embeddings-inference", "As /embed")
+            .takes(json!({ "inputs": ["一只猫"] }))
+            .answers(json!([[0.1, -0.2]])),
         "/" => words("page", "The page for people"),
         "/assets/{*path}" => words("page", "A file of the page"),
         "/livez" | "/health/live" => words("health", "Whether the process is alive"),
@@ -40,6 +43,7 @@ pub(crate) fn words(path: &str) -> Option<Words> {
                 .answers(json!({ "keys": 2, "index": true }))
         }
         "/v1/models" => words("OpenAI", "The model that is served"),
+        "/v1/models/{*id}" => words("OpenAI", "The model that is served, by its name"),
         "/v1/embeddings" => words(
             "OpenAI",
             "Vectors of texts and pictures. Also takes infinity's modality, Jina's lists of {text} and \
@@ -135,7 +139,7 @@ fn refusals(route: &Route) -> Vec<u16> {
 pub(crate) fn document() -> Value {
     let mut paths: Map<String, Value> = Map::new();
     for route in routes::all() {
-        let path = route.path.replace("{*path}", "{path}");
+        let path = route.path.replace("{*", "{");
         let operations = paths.entry(path).or_insert_with(|| json!({}));
         operations[route.method.to_ascii_lowercase()] = operation(&route);
     }
@@ -194,7 +198,7 @@ pub(crate) fn document() -> Value {
 }
 
 fn operation(route: &Route) -> Value {
-    let words = words(route.path);
+    let words = words(route.method, route.path);
     let (tag, summary) = words.as_ref().map_or(("", ""), |words| (words.tag, words.summary));
     let good = if route.path == "/index/update" { "202" } else { "200" };
     let mut content = json!({ route.gives: {} });
@@ -204,7 +208,7 @@ fn operation(route: &Route) -> Value {
     let mut responses = Map::new();
     responses
         .insert(good.into(), json!({ "description": "what was asked for", "content": content }));
-    let (media, schema) = match Dialect::of(route.path) {
+    let (media, schema) = match Dialect::of(route.method, route.path) {
         Dialect::OpenAi => ("application/json", "OpenAiError"),
         Dialect::Tei => ("application/json", "TeiError"),
         Dialect::Immich => ("application/json", "ImmichError"),
@@ -257,13 +261,13 @@ pub(crate) fn page() -> String {
     let mut table = Table::new(["route", "for", "scope of the key"]);
     let routes = routes::all();
     for route in &routes {
-        let tag = words(route.path).map_or("", |words| words.tag);
+        let tag = words(route.method, route.path).map_or("", |words| words.tag);
         let scope = format!("{:?}", route.scope).to_ascii_lowercase();
         table.row([format!("{} {}", route.method, route.path), tag.to_owned(), scope]);
     }
     page.add(&table);
     for route in &routes {
-        let Some(words) = words(route.path) else { continue };
+        let Some(words) = words(route.method, route.path) else { continue };
         page.section(&format!("{} {}", route.method, route.path)).paragraph(words.summary);
         if let Some(example) = words.example {
             page.note("takes").preformatted(&format!("{example:#}"));
@@ -282,11 +286,11 @@ mod tests {
     #[test]
     fn every_route_is_described() {
         for route in routes::all() {
-            assert!(words(route.path).is_some(), "{}", route.path);
-            let has_example = words(route.path).unwrap().example.is_some();
+            assert!(words(route.method, route.path).is_some(), "{}", route.path);
+            let has_example = words(route.method, route.path).unwrap().example.is_some();
             assert_eq!(has_example, route.takes != Takes::Nothing, "{}", route.path);
         }
-        assert!(words("/nothing").is_none());
+        assert!(words("GET", "/nothing").is_none());
     }
 
     #[test]
@@ -294,7 +298,7 @@ mod tests {
         let document = document();
         let text = document.to_string();
         for route in routes::all() {
-            let path = route.path.replace("{*path}", "{path}");
+            let path = route.path.replace("{*", "{");
             let operation = &document["paths"][path][route.method.to_ascii_lowercase()];
             assert!(operation["responses"].is_object(), "{}", route.path);
             let open = route.scope == Scope::Open;

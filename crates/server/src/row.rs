@@ -47,6 +47,12 @@ impl Row {
     }
 }
 
+/// A cosine without what rounding put beyond 1. What is farther beyond is none, and stays to be seen.
+pub(crate) fn cosine(x: f32) -> f32 {
+    const ROUNDING: f32 = 1e-4;
+    if x.abs() < 1.0 + ROUNDING { x.clamp(-1.0, 1.0) } else { x }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,6 +64,16 @@ mod tests {
         }
         // The control: what would have been sent.
         assert_eq!(serde_json::to_string(&[f32::NAN]).unwrap(), "[null]");
+    }
+
+    #[test]
+    fn rounding_makes_no_cosine_beyond_one() {
+        for (x, expected) in
+            [(1.000_000_1, 1.0), (-1.000_01, -1.0), (1.0, 1.0), (-0.3, -0.3), (1.5, 1.5)]
+        {
+            assert_eq!(cosine(x), expected);
+        }
+        assert!(cosine(f32::NAN).is_nan());
     }
 
     #[test]

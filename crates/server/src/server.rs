@@ -2,6 +2,7 @@
 
 use crate::allowance::Allowance;
 use crate::app::App;
+use crate::call::COPIES;
 use crate::catalog::Catalog;
 use crate::engine::Engine;
 use crate::keys::{KeySource, Keys};
@@ -31,6 +32,8 @@ const REST: Duration = Duration::from_millis(50);
 /// Longest wait for the first forward.
 const FIRST: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(20);
+/// How long the end waits for a log that nobody reads.
+const FLUSH: Duration = Duration::from_millis(200);
 /// Threads of the sockets at most.
 const SOCKET_THREADS: usize = 4;
 /// Threads that look into the index and at pictures.
@@ -97,9 +100,13 @@ impl Server {
     /// # Errors
     /// The variants of [`Error`], each with its exit status.
     pub fn start(setup: Setup) -> Result<Self, Error> {
-        let keys = Keys::new(setup.keys.clone())?;
+        let needed = setup.limits.body_bytes.saturating_mul(COPIES);
+        if needed > setup.limits.in_flight_bytes {
+            return Err(Error::Bodies { needed, limit: setup.limits.in_flight_bytes });
+        }
         let address = resolve(&setup.host, setup.port)?;
         let is_local = address.ip().is_loopback();
+        let keys = Keys::new(setup.keys.clone(), !is_local)?;
         if !is_local && !keys.are_asked_for() && !setup.insecure_no_auth {
             return Err(Error::OpenToAll { address });
         }
@@ -111,6 +118,10 @@ impl Server {
             .build()
             .map_err(system("a runtime"))?;
         let listener = runtime.block_on(async { listen(address) })?;
+        if let Some(place) = keys.short()? {
+            let message = "a key is shorter than 32 bytes: no other machine should reach it";
+            setup.log.line("warn", "short_key", json!({ "where": place, "message": message }));
+        }
         let address = listener.local_addr().map_err(system("an address"))?;
         let limits = &setup.limits;
         let engine = Arc::clone(&setup.engine);
@@ -235,6 +246,7 @@ impl Server {
         let left = app.connections.load(Ordering::Acquire);
         let seconds = begun.elapsed().as_secs_f64();
         app.log.line("info", "stop", json!({ "seconds": seconds, "connections_left": left }));
+        app.log.flush(FLUSH);
         if app.health.is_lost() { Err(Error::Lost) } else { Ok(()) }
     }
 }

@@ -83,6 +83,7 @@ pub(super) async fn metrics(app: Arc<App>, _: Call) -> Result<Response, Fault> {
             values: one(catalog.vectors_count() as f64),
         });
     }
+    app.metrics.log_dropped.raise_to(app.log.dropped());
     Ok(respond("text/plain; version=0.0.4", app.metrics.text(&gauges)))
 }
 

@@ -1,6 +1,6 @@
 //! `/classify`: which label fits a picture. Our form, and that of the Hugging Face task.
 
-use super::{with_modality, written};
+use super::{places_cut, with_cut, with_modality, written};
 use crate::app::App;
 use crate::call::Call;
 use crate::embed::{self, Input, Wanted, embeddings};
@@ -50,6 +50,9 @@ pub(super) async fn classify(app: Arc<App>, mut call: Call) -> Result<Response, 
     let rows = embed::rows(&app, &call, inputs, Wanted::default()).await?;
     let (picture, captions) = rows.split_first().ok_or_else(Fault::lost)?;
     let picture = embeddings(&app, std::slice::from_ref(picture))?;
+    // Captions of one label stand together.
+    let mut cut: Vec<usize> = places_cut(captions).map(|place| place / per_label.max(1)).collect();
+    cut.dedup();
     let mut of_labels = embeddings(&app, captions)?;
     if per_label > 1 {
         let means = of_labels.means(per_label)?;
@@ -69,7 +72,7 @@ pub(super) async fn classify(app: Arc<App>, mut call: Call) -> Result<Response, 
         true => written(&scored)?,
         false => written(&Labels { labels: scored })?,
     };
-    Ok(with_modality(answer, "mixed"))
+    Ok(with_modality(with_cut(answer, cut), "mixed"))
 }
 
 /// A template without a place for the label is a slip of whoever wrote it.

@@ -1,6 +1,6 @@
 //! immich's machine learning: `POST /predict` with a form, for its CLIP search, and `GET /ping`.
 
-use super::{JSON, respond, with_modality};
+use super::{JSON, places_cut, respond, with_cut, with_modality};
 use crate::app::App;
 use crate::call::Call;
 use crate::embed::{self, Input, Wanted};
@@ -44,7 +44,8 @@ pub(super) async fn predict(app: Arc<App>, mut call: Call) -> Result<Response, F
         body.insert("imageHeight".into(), json!(height));
         body.insert("imageWidth".into(), json!(width));
     }
-    Ok(with_modality(respond(JSON, Value::Object(body).to_string()), modality.name()))
+    let answer = with_cut(respond(JSON, Value::Object(body).to_string()), places_cut(&rows));
+    Ok(with_modality(answer, modality.name()))
 }
 
 /// Whether a picture is asked about, by `{"clip": {"visual": …}}` or `{"clip": {"textual": …}}`.

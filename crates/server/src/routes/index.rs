@@ -4,7 +4,7 @@ use super::json;
 use super::search::{catalog, read};
 use crate::app::App;
 use crate::call::Call;
-use crate::catalog::Progress;
+use crate::catalog::{Finished, Progress};
 use crate::dialect::{public_place, sentence};
 use crate::fault::Fault;
 use altclip_report::{Report, quote};
@@ -31,13 +31,28 @@ pub(super) async fn status(app: Arc<App>, call: Call) -> Result<Response, Fault>
         "path": path,
         "updating": status.updating.map(|progress| shown(&progress)),
         "last_error": status.last_error.as_ref().map(problem),
+        "last_update": status.last.as_ref().map(finished),
     })))
 }
 
 fn shown(progress: &Progress) -> Value {
-    let Progress { done, total, added, failed, begun } = progress;
-    let seconds = begun.elapsed().as_secs_f64();
-    json!({ "done": done, "total": total, "added": added, "failed": failed, "seconds": seconds })
+    let Progress { done, total, added, removed, failed, begun, .. } = progress;
+    json!({
+        "done": done, "total": total, "added": added, "removed": removed, "failed": failed,
+        "seconds": begun.elapsed().as_secs_f64(),
+    })
+}
+
+/// What an update did, with the first files that could not be indexed: by name, as anybody may see it.
+fn finished(last: &Finished) -> Value {
+    let Finished { added, removed, failed, time, refused, error } = last;
+    let refused = refused.iter().map(|(file, report)| {
+        json!({ "file": file, "code": report.code.as_str(), "title": report.code.meaning() })
+    });
+    json!({
+        "added": added, "removed": removed, "failed": failed, "seconds": time.as_secs_f64(),
+        "complete": error.is_none(), "errors": refused.collect::<Vec<_>>(),
+    })
 }
 
 fn problem(report: &Report) -> Value {
@@ -52,7 +67,13 @@ fn problem(report: &Report) -> Value {
 
 pub(super) async fn update(app: Arc<App>, call: Call) -> Result<Response, Fault> {
     call.only(&[])?;
-    catalog(&app)?.begin_update()?;
+    let log = app.log.clone();
+    catalog(&app)?.begin_update(move |last| {
+        let level = if last.error.is_some() { "error" } else { "info" };
+        let mut fields = finished(last);
+        fields["code"] = last.error.as_ref().map(|report| report.code.as_str()).into();
+        log.line(level, "index_update", fields);
+    })?;
     let mut response = json(&json!({ "accepted": true, "status": "/index" }));
     *response.status_mut() = StatusCode::ACCEPTED;
     Ok(response)

@@ -1,7 +1,7 @@
 //! clip-retrieval's backend: `/knn-service`, `/indices-list`, `/metadata`, as its client asks them.
 
 use super::search::{catalog, read};
-use super::{json, with_modality, written};
+use super::{json, with_cut, with_modality, written};
 use crate::app::App;
 use crate::call::Call;
 use crate::catalog::{Catalog, Near};
@@ -9,6 +9,7 @@ use crate::embed::{self, Input, Wanted};
 use crate::fault::Fault;
 use crate::json::{Fields, wrong};
 use crate::picture_source;
+use crate::queue::Kind;
 use altclip_report::quote;
 use axum::response::Response;
 use serde::Serialize;
@@ -42,7 +43,7 @@ pub(super) async fn nearest(app: Arc<App>, mut call: Call) -> Result<Response, F
         None | Some("image") => {}
         Some(other) => return Err(Fault::field("modality", other, "image")),
     }
-    let (vector, modality) = vector(&app, &call, &mut fields).await?;
+    let Sought { vector, modality, is_cut } = vector(&app, &call, &mut fields).await?;
     let look = move || -> Result<Vec<Near>, Fault> {
         let near = catalog.nearest(&vector, count)?;
         if deduplicate { distinct(&catalog, near) } else { Ok(near) }
@@ -58,20 +59,24 @@ pub(super) async fn nearest(app: Arc<App>, mut call: Call) -> Result<Response, F
             similarity: score,
         })
         .collect();
-    Ok(with_modality(written(&shown)?, modality))
+    Ok(with_modality(with_cut(written(&shown)?, is_cut.then_some(0)), modality))
+}
+
+/// What is looked for.
+struct Sought {
+    vector: Vec<f32>,
+    modality: &'static str,
+    /// The text was longer than the model takes.
+    is_cut: bool,
 }
 
 /// What is looked for: the client's own vector, a text, or a picture.
-async fn vector(
-    app: &Arc<App>,
-    call: &Call,
-    fields: &mut Fields,
-) -> Result<(Vec<f32>, &'static str), Fault> {
+async fn vector(app: &Arc<App>, call: &Call, fields: &mut Fields) -> Result<Sought, Fault> {
     let own = fields.take("embedding_input");
     if let Some(picture) = fields.string("image_url")? {
         // An address is refused; a data URI is the picture itself.
         let picture = picture_source::bytes(&picture, "image_url")?;
-        return Ok((row(app, call, Input::Picture(picture)).await?, "image"));
+        return row(app, call, Input::Picture(picture)).await;
     }
     let (text, picture) = (fields.string("text")?, fields.string("image")?);
     let text = text.filter(|text| !text.trim().is_empty());
@@ -86,13 +91,14 @@ async fn vector(
             if !(length.is_finite() && length > 0.0) {
                 return Err(Fault::field("embedding_input", "a length of 0", "a vector"));
             }
-            Ok((numbers.iter().map(|x| x / length).collect(), "vector"))
+            let vector = numbers.iter().map(|x| x / length).collect();
+            Ok(Sought { vector, modality: "vector", is_cut: false })
         }
         (Some(other), _, _) => Err(wrong("embedding_input", &other, "a list of numbers")),
-        (None, Some(text), _) => Ok((row(app, call, Input::Text(text)).await?, "text")),
+        (None, Some(text), _) => row(app, call, Input::Text(text)).await,
         (None, None, Some(picture)) => {
             let picture = picture_source::bytes(&picture, "image")?;
-            Ok((row(app, call, Input::Picture(picture)).await?, "image"))
+            row(app, call, Input::Picture(picture)).await
         }
         (None, None, None) => {
             Err(Fault::field("text", "nothing", "text, image or embedding_input"))
@@ -100,10 +106,11 @@ async fn vector(
     }
 }
 
-async fn row(app: &Arc<App>, call: &Call, input: Input) -> Result<Vec<f32>, Fault> {
+async fn row(app: &Arc<App>, call: &Call, input: Input) -> Result<Sought, Fault> {
+    let modality = Kind::of_inputs(std::slice::from_ref(&input));
     let rows = embed::rows(app, call, vec![input], Wanted::default()).await?;
     let row = rows.into_iter().next().ok_or_else(Fault::lost)?;
-    Ok(row.row.numbers().to_vec())
+    Ok(Sought { vector: row.row.numbers().to_vec(), modality, is_cut: row.is_truncated() })
 }
 
 /// Those that are not nearly the same as a better one.

@@ -20,7 +20,7 @@ use altclip_report::{Code, Report, quote};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::Value;
@@ -30,6 +30,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 const JSON: &str = "application/json";
+/// Which inputs were cut.
+const TRUNCATED: HeaderName = HeaderName::from_static("x-truncated");
+/// Most places that the header names.
+const MOST_TOLD: usize = 64;
 
 /// What a route reads as its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,9 +102,11 @@ pub(crate) fn all() -> Vec<Route> {
         route("GET", "/v1/limits", Any, Nothing, about::limits),
         route("POST", "/admin/reload", Admin, Nothing, about::reload),
         route("GET", "/v1/models", Any, Nothing, openai::models),
+        route("GET", "/v1/models/{*id}", Any, Nothing, openai::model),
         route("POST", "/v1/embeddings", Embed, Json, openai::embeddings),
         route("GET", "/info", Any, Nothing, tei::info),
         route("GET", "/health", Any, Nothing, tei::health).gives(TEXT),
+        route("POST", "/", Embed, Json, tei::embed),
         route("POST", "/embed", Embed, Json, tei::embed),
         route("POST", "/similarity", Embed, Json, tei::similarity),
         route("POST", "/classify", Embed, Json, classify::classify),
@@ -190,6 +196,20 @@ fn written(value: &impl Serialize) -> Result<Response, Fault> {
 
 fn with_modality(mut response: Response, modality: &'static str) -> Response {
     response.extensions_mut().insert(Modality(modality));
+    response
+}
+
+/// Places of the inputs that were cut.
+fn places_cut(rows: &[Embedded]) -> impl Iterator<Item = usize> {
+    rows.iter().enumerate().filter(|(_, embedded)| embedded.is_truncated()).map(|(place, _)| place)
+}
+
+/// Says which inputs were cut, where the form of the answer has no place for it.
+fn with_cut(mut response: Response, places: impl IntoIterator<Item = usize>) -> Response {
+    let places: Vec<String> =
+        places.into_iter().take(MOST_TOLD).map(|place| place.to_string()).collect();
+    let value = HeaderValue::from_str(&places.join(",")).ok().filter(|value| !value.is_empty());
+    response.headers_mut().extend(value.map(|value| (TRUNCATED, value)));
     response
 }
 

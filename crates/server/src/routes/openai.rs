@@ -11,7 +11,8 @@ use crate::fault::Fault;
 use crate::json::{Fields, text, wrong};
 use crate::picture_source;
 use crate::queue::Kind;
-use altclip_report::Report;
+use altclip_report::{Code, Report, quote};
+use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -24,11 +25,48 @@ enum Encoding {
 }
 
 pub(super) async fn models(app: Arc<App>, _: Call) -> Result<Response, Fault> {
-    let about = app.engine.about();
-    Ok(json(&json!({
-        "object": "list",
-        "data": [{ "id": about.name, "object": "model", "created": 0, "owned_by": "altclip" }],
-    })))
+    Ok(json(&json!({ "object": "list", "data": [described(&app.engine.about().name)] })))
+}
+
+fn described(name: &str) -> Value {
+    json!({ "id": name, "object": "model", "created": 0, "owned_by": "altclip" })
+}
+
+/// The model by its name, which may have slashes; some clients escape them.
+pub(super) async fn model(app: Arc<App>, call: Call) -> Result<Response, Fault> {
+    let name = &app.engine.about().name;
+    let asked = call.path.strip_prefix("/v1/models/").unwrap_or_default();
+    if unescaped(asked) == name.as_bytes() {
+        return Ok(json(&described(name)));
+    }
+    let report = Report::new(Code::E8005, "server", "there is no such model")
+        .got(quote(asked))
+        .expected(name.clone())
+        .help("see /v1/models");
+    Err(Fault { param: Some("model".into()), ..Fault::new(StatusCode::NOT_FOUND, report) })
+}
+
+/// A part of a path without its escapes; what is none stays.
+fn unescaped(text: &str) -> Vec<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    while let Some((&first, behind)) = rest.split_first() {
+        let byte = match (first, behind) {
+            (b'%', [high, low, ..]) => digit(*high).zip(digit(*low)),
+            _ => None,
+        };
+        match byte {
+            Some((high, low)) => {
+                bytes.push(high << 4 | low);
+                rest = behind.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(first);
+                rest = behind;
+            }
+        }
+    }
+    bytes
 }
 
 pub(super) async fn embeddings(app: Arc<App>, mut call: Call) -> Result<Response, Fault> {
@@ -217,9 +255,10 @@ fn truncate(fields: &mut Fields) -> Result<bool, Fault> {
     match fields.take("truncate") {
         None => Ok(true),
         Some(Value::Bool(flag)) => Ok(flag),
-        // Cohere's and NVIDIA's words.
-        Some(Value::String(word)) => Ok(!word.eq_ignore_ascii_case("none")),
-        Some(other) => Err(wrong("truncate", &other, "true or false")),
+        // Cohere's and NVIDIA's words. Nothing is cut at its start here.
+        Some(Value::String(word)) if word.eq_ignore_ascii_case("none") => Ok(false),
+        Some(Value::String(word)) if word.eq_ignore_ascii_case("end") => Ok(true),
+        Some(other) => Err(wrong("truncate", &other, "true, false, NONE or END")),
     }
 }
 

@@ -4,10 +4,11 @@ use super::respond;
 use super::search::{catalog, read};
 use crate::app::App;
 use crate::call::Call;
+use crate::embed::decoder_bytes;
 use crate::fault::Fault;
-use crate::model::{DECODE_TIME, served};
-use altclip::image::{DecodeOptions, Format, Limits, read_file};
-use altclip_report::{Diagnose as _, Report, quote};
+use crate::model::DECODE_TIME;
+use altclip::image::{DecodeOptions, Format, Limits, read_file, sniff};
+use altclip_report::{Code, Diagnose as _, Report, quote};
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use std::path::Path;
@@ -32,7 +33,7 @@ pub(super) async fn thumbnail(app: Arc<App>, call: Call) -> Result<Response, Fau
     let decoding = app.decoding.clone();
     let make = move || -> Result<Vec<u8>, Fault> {
         let file = file(&catalog.picture(id)?.path)?;
-        let _held = decoding.wait(crate::embed::decoder_bytes(&file));
+        let _held = decoding.wait(memory_of(&file));
         let limits = Limits { time: Some(DECODE_TIME), ..Limits::default() };
         let decode =
             DecodeOptions { limits, apply_exif_orientation: true, ..DecodeOptions::default() };
@@ -48,7 +49,7 @@ pub(super) async fn picture(app: Arc<App>, call: Call) -> Result<Response, Fault
     let (catalog, id) = (catalog(&app)?, call.number()?);
     let load = move || -> Result<(Format, Vec<u8>), Fault> {
         let file = file(&catalog.picture(id)?.path)?;
-        Ok((served(&file)?, file))
+        Ok((sniff(&file).map_err(|error| cannot_show(&error.report()))?, file))
     };
     let (format, file) = read(&app, &call, load).await??;
     call.grow(file.len())?;
@@ -58,23 +59,38 @@ pub(super) async fn picture(app: Arc<App>, call: Call) -> Result<Response, Fault
         Format::WebP => "image/webp",
         Format::Gif => "image/gif",
         Format::Bmp => "image/bmp",
+        Format::Tiff => "image/tiff",
+        Format::Pnm => "image/x-portable-anymap",
+        Format::Avif => "image/avif",
+        Format::Heic => "image/heic",
         _ => "application/octet-stream",
     };
     Ok(shown(media, file))
 }
 
-/// A file that the index names. What it holds now is told to nobody unless it is a picture.
+/// A file that the index names, of any kind that the index takes. What it holds now is told to nobody
+/// unless it is a picture.
 fn file(path: &str) -> Result<Vec<u8>, Fault> {
     let decode = DecodeOptions::default();
     let file = read_file(Path::new(path), &decode).map_err(|error| cannot_show(&error.report()))?;
-    served(&file).map_err(|report| cannot_show(&report))?;
+    sniff(&file).map_err(|error| cannot_show(&error.report()))?;
     Ok(file)
 }
 
+/// What decoding a file takes; the most where its head does not say.
+fn memory_of(file: &[u8]) -> usize {
+    match sniff(file) {
+        Ok(Format::Tiff | Format::Pnm) => usize::MAX,
+        _ => decoder_bytes(file),
+    }
+}
+
 fn cannot_show(report: &Report) -> Fault {
-    Report::new(report.code, "index", "the picture cannot be shown")
-        .help("its file is gone or changed since it was indexed: update the index")
-        .into()
+    let help = match report.code {
+        Code::E4002 => "no decoder of the server reads this kind of picture: convert it",
+        _ => "its file is gone or changed since it was indexed: update the index",
+    };
+    Report::new(report.code, "index", "the picture cannot be shown").help(help).into()
 }
 
 fn shown(media: &'static str, bytes: Vec<u8>) -> Response {

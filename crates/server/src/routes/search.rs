@@ -1,6 +1,6 @@
 //! `/search`: the object of `altclip search --json`.
 
-use super::{with_modality, written};
+use super::{places_cut, with_cut, with_modality, written};
 use crate::app::App;
 use crate::call::Call;
 use crate::catalog::{Catalog, UPLOADED};
@@ -51,35 +51,45 @@ pub(super) async fn search(app: Arc<App>, mut call: Call) -> Result<Response, Fa
     let scan = if fields.flag("exact", false)? { Scan::Exact } else { Scan::Auto };
     let ask = Ask { top_k, filter: filter(&mut fields)?, scan };
     fields.none_left(&FIELDS)?;
-    let (texts, picture) = vectors(&app, &call, &query, picture).await?;
+    let Vectors { texts, picture, cut } = vectors(&app, &call, &query, picture).await?;
     let modality = if picture.is_some() { Kind::Picture } else { Kind::Text };
     let look = move || catalog.answer(&query, &ask, &texts, picture.as_ref());
     let mut found = read(&app, &call, look).await??;
     found.matches.retain(|found| found.probability.is_none_or(|p| p >= least));
     // Every number of it was looked at.
-    Ok(with_modality(written(&found.shown(&text))?, modality.name()))
+    Ok(with_modality(with_cut(written(&found.shown(&text))?, cut), modality.name()))
 }
 
 /// The vectors of everything that a query names.
+struct Vectors {
+    texts: BTreeMap<String, Row>,
+    picture: Option<Row>,
+    /// Which of the query's texts were cut, by their order in it.
+    cut: Vec<usize>,
+}
+
 async fn vectors(
     app: &Arc<App>,
     call: &Call,
     query: &Query,
     picture: Option<Vec<u8>>,
-) -> Result<(BTreeMap<String, Row>, Option<Row>), Fault> {
-    let mut texts = BTreeSet::new();
+) -> Result<Vectors, Fault> {
+    let (mut texts, mut known) = (Vec::new(), BTreeSet::new());
     for (terms, _) in query.sums() {
-        texts.extend(terms.iter().filter_map(|term| match &term.content {
-            Content::Text(text) => Some(text.clone()),
-            Content::Picture(_) => None,
-        }));
+        for term in terms {
+            match &term.content {
+                Content::Text(text) if known.insert(text.clone()) => texts.push(text.clone()),
+                _ => {}
+            }
+        }
     }
     let has_picture = picture.is_some();
     let inputs = texts.iter().cloned().map(Input::Text).chain(picture.map(Input::Picture));
     let rows = embed::rows(app, call, inputs.collect(), Wanted::default()).await?;
+    let cut = places_cut(&rows).collect();
     let mut rows: Vec<Row> = rows.into_iter().map(|embedded| embedded.row).collect();
     let picture = if has_picture { rows.pop() } else { None };
-    Ok((texts.into_iter().zip(rows).collect(), picture))
+    Ok(Vectors { texts: texts.into_iter().zip(rows).collect(), picture, cut })
 }
 
 fn least_probability(fields: &mut Fields) -> Result<f32, Fault> {

@@ -1,22 +1,17 @@
 //! The routes of Hugging Face's text-embeddings-inference: `/embed`, `/similarity`, `/info`, `/health`.
 
 use super::openai::check_width;
-use super::{JSON, json, respond, with_modality, write_rows, written};
+use super::{JSON, json, places_cut, respond, with_cut, with_modality, write_rows, written};
 use crate::app::App;
 use crate::call::Call;
 use crate::embed::{self, Embedded, Input, Wanted, embeddings};
 use crate::fault::Fault;
 use crate::json::{Fields, text, wrong};
 use crate::queue::Kind;
-use axum::http::{HeaderName, HeaderValue};
+use crate::row::cosine;
 use axum::response::Response;
 use serde_json::{Value, json};
 use std::sync::Arc;
-
-/// Which inputs were cut: the form of the answer has no place for it.
-const TRUNCATED: HeaderName = HeaderName::from_static("x-truncated");
-/// Most places that the header names.
-const MOST_TOLD: usize = 64;
 
 pub(super) async fn embed(app: Arc<App>, mut call: Call) -> Result<Response, Fault> {
     let mut fields = call.fields()?;
@@ -64,20 +59,14 @@ pub(super) async fn similarity(app: Arc<App>, mut call: Call) -> Result<Response
     let (source, sentences) = rows.split_first().ok_or_else(Fault::lost)?;
     let source = embeddings(&app, std::slice::from_ref(source))?;
     // Sums of finite products of normalised rows.
-    let cosines = source.cosines(&embeddings(&app, sentences)?)?;
+    let mut cosines = source.cosines(&embeddings(&app, sentences)?)?;
+    cosines.iter_mut().for_each(|x| *x = cosine(*x));
     Ok(told(written(&cosines)?, &rows))
 }
 
-/// Says which texts were cut.
-fn told(mut response: Response, rows: &[Embedded]) -> Response {
-    let cut = rows.iter().enumerate().filter(|(_, embedded)| embedded.is_truncated());
-    let cut: Vec<String> = cut.take(MOST_TOLD).map(|(place, _)| place.to_string()).collect();
-    if let Some(value) =
-        HeaderValue::from_str(&cut.join(",")).ok().filter(|value| !value.is_empty())
-    {
-        response.headers_mut().insert(TRUNCATED, value);
-    }
-    with_modality(response, Kind::Text.name())
+/// Texts' rows, and which texts were cut.
+fn told(response: Response, rows: &[Embedded]) -> Response {
+    with_modality(with_cut(response, places_cut(rows)), Kind::Text.name())
 }
 
 pub(super) async fn info(app: Arc<App>, _: Call) -> Result<Response, Fault> {

@@ -90,8 +90,22 @@ fn long_texts_say_that_they_were_cut() {
     assert!(answer["data"][0]["truncated"].is_null());
     assert_eq!(answer["data"][1]["truncated"], true);
     assert!(answer["data"][1]["tokens_total"].as_u64().unwrap() > 77);
+    let by_word =
+        server.post("/v1/embeddings", &json!({ "input": long, "truncate": "END" })).json();
+    assert_eq!(by_word["data"][0]["truncated"], true);
     let embed = server.post("/embed", &json!({ "inputs": ["key", long] }));
     assert_eq!(embed.header("x-truncated"), Some("1"));
+    // The same wherever the answer has no place for it; of labels, the label's place.
+    let labels = json!({ "image": picture("key"), "labels": ["key", long, "sun"], "templates": ["{}", "a {}"] });
+    let classified = server.post("/classify", &labels);
+    assert_eq!((classified.status, classified.header("x-truncated")), (200, Some("1")));
+    for (text, expected) in [(long.as_str(), Some("0")), ("key", None)] {
+        let entries = br#"{"clip":{"textual":{"modelName":"x"}}}"#;
+        let (media, body) = form(&[("entries", entries), ("text", text.as_bytes())]);
+        let media = [("content-type", media.as_str())];
+        let answer = request(server.address, "POST", "/predict", &media, &body);
+        assert_eq!((answer.status, answer.header("x-truncated")), (200, expected));
+    }
     let refused = server.post("/embed", &json!({ "inputs": long, "truncate": false }));
     assert_eq!(refused.status, 422);
     assert_eq!(refused.json()["code"], "E3104");
@@ -104,6 +118,14 @@ fn similarity_info_and_models() {
         json!({ "inputs": { "source_sentence": "red apple", "sentences": ["red apple", "key"] } });
     let cosines = floats(&server.post("/similarity", &body).json());
     assert!((cosines[0] - 1.0).abs() < 1e-5 && cosines[1] < cosines[0], "{cosines:?}");
+    // A text is as near to itself as can be, and not nearer.
+    for text in
+        ["key", "狗脸", "rocket", "红色的苹果和一只猫", "a", "sun", "banana", "rose", "ракета"]
+    {
+        let body = json!({ "inputs": { "source_sentence": text, "sentences": [text, "key"] } });
+        let cosines = floats(&server.post("/similarity", &body).json());
+        assert!(cosines.iter().all(|x| (-1.0..=1.0).contains(x)), "{text}: {cosines:?}");
+    }
     let info = server.get("/info").json();
     for (field, value) in [
         ("model_id", json!("nano")),
@@ -115,7 +137,17 @@ fn similarity_info_and_models() {
         assert_eq!(info[field], value, "{field}");
     }
     assert_eq!(server.get("/health").status, 200);
-    assert_eq!(server.get("/v1/models").json()["data"][0]["id"], "nano");
+    let models = server.get("/v1/models").json();
+    assert_eq!(models["data"][0]["id"], "nano");
+    for name in ["nano", "n%61no"] {
+        let model = server.get(&format!("/v1/models/{name}"));
+        assert_eq!((model.status, model.json()), (200, models["data"][0].clone()), "{name}");
+    }
+    // As text-embeddings-inference has it: the root is /embed for those who post.
+    let body = json!({ "inputs": ["red apple"] });
+    let (root, embed) = (server.post("/", &body), server.post("/embed", &body));
+    assert_eq!((root.status, &root.body), (200, &embed.body));
+    assert_eq!(server.get("/").header("content-type"), Some("text/html; charset=utf-8"));
 }
 
 #[test]

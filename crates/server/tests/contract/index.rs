@@ -3,10 +3,10 @@
 use crate::client::{Running, nano, picture, picture_bytes};
 use altclip_durable::RealFs;
 use altclip_search::{Index, Plan, Settings};
-use altclip_server::Setup;
+use altclip_server::{Log, Setup};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 struct Indexed {
@@ -17,10 +17,15 @@ struct Indexed {
 
 /// An index of the miniature's pictures.
 fn indexed() -> Indexed {
+    indexed_with(&[])
+}
+
+/// The same, with more files.
+fn indexed_with(more: &[(&str, &[u8])]) -> Indexed {
     let dir = tempfile::tempdir().unwrap();
     let (pictures, index) = (dir.path().join("pictures"), dir.path().join("index"));
     std::fs::create_dir(&pictures).unwrap();
-    for (name, bytes) in altclip_nano::PICTURES {
+    for (name, bytes) in altclip_nano::PICTURES.iter().chain(more) {
         std::fs::write(pictures.join(name), bytes).unwrap();
     }
     let folder = altclip_nano::folder(&std::env::temp_dir().join("altclip-server-tests")).unwrap();
@@ -72,7 +77,11 @@ fn search_finds_what_the_command_finds() {
     let by_picture =
         server.post("/search", &json!({ "image": picture("banana"), "top_k": 1 })).json();
     assert_eq!(names(&by_picture), ["banana"]);
-    assert!(by_picture["matches"][0]["score"].as_f64().unwrap() > 0.999);
+    for (name, _) in altclip_nano::PICTURES {
+        let body = json!({ "image": picture(name.trim_end_matches(".png")), "top_k": 1 });
+        let score = server.post("/search", &body).json()["matches"][0]["score"].as_f64().unwrap();
+        assert!((0.999..=1.0).contains(&score), "{name}: {score}");
+    }
     let place = |query: &str| {
         let all = server.post("/search", &json!({ "query": query, "top_k": 24 })).json();
         names(&all).iter().position(|name| name == "banana").unwrap()
@@ -116,6 +125,20 @@ fn search_finds_what_the_command_finds() {
         let answer = server.get(path);
         assert_eq!((answer.status, answer.json()["code"].as_str()), (422, Some("E8004")), "{path}");
     }
+    // A text that was cut is named by its place.
+    let long = "apple ".repeat(300);
+    for (query, expected) in [
+        (long.clone(), Some("0")),
+        (format!("zebra + \"{long}\""), Some("1")),
+        ("key".into(), None),
+    ] {
+        let answer = server.post("/search", &json!({ "query": query }));
+        assert_eq!((answer.status, answer.header("x-truncated")), (200, expected), "{query}");
+    }
+    for (text, expected) in [(long.as_str(), Some("0")), ("key", None)] {
+        let answer = server.post("/knn-service", &json!({ "text": text }));
+        assert_eq!((answer.status, answer.header("x-truncated")), (200, expected));
+    }
     let none = Running::start(Setup::new(nano()));
     assert_eq!(none.post("/search", &json!({ "query": "a" })).status, 404);
 }
@@ -123,10 +146,16 @@ fn search_finds_what_the_command_finds() {
 #[test]
 fn the_index_follows_its_folders() {
     let indexed = indexed();
-    let server = running(&indexed.index);
+    let lines = Arc::new(Mutex::new(Vec::<Value>::new()));
+    let mut setup = Setup::new(nano());
+    setup.index = Some(indexed.index.clone());
+    let of_log = Arc::clone(&lines);
+    setup.log = Log::new(move |line| of_log.lock().unwrap().push(line.clone()));
+    let server = Running::start(setup);
     let count = altclip_nano::PICTURES.len();
     let status = server.get("/index").json();
     assert_eq!((&status["images"], &status["updating"]), (&json!(count), &Value::Null));
+    assert!(status["last_update"].is_null());
     std::fs::rename(indexed.pictures.join("key.png"), indexed.pictures.join("clef.png")).unwrap();
     std::fs::remove_file(indexed.pictures.join("sun.png")).unwrap();
     std::fs::write(indexed.pictures.join("broken.png"), b"no picture").unwrap();
@@ -139,6 +168,27 @@ fn the_index_follows_its_folders() {
     }
     let status = server.get("/index").json();
     assert_eq!((&status["images"], &status["last_error"]), (&json!(count - 1), &Value::Null));
+    // What it did is told, and in the log.
+    let mut last = status["last_update"].clone();
+    assert!(last["seconds"].take().is_number());
+    let error = json!({ "file": "broken.png", "code": "E4001" });
+    assert_eq!((&last["added"], &last["failed"]), (&json!(1), &json!(1)), "{last}");
+    assert!(last["removed"].as_u64().unwrap() >= 1 && last["complete"] == true, "{last}");
+    assert_eq!(last["errors"].as_array().unwrap().len(), 1);
+    for field in ["file", "code"] {
+        assert_eq!(last["errors"][0][field], error[field]);
+    }
+    let since = Instant::now();
+    let logged = loop {
+        let found = lines.lock().unwrap().iter().find(|l| l["event"] == "index_update").cloned();
+        match found {
+            Some(line) => break line,
+            None => assert!(since.elapsed() < Duration::from_secs(5)),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    assert_eq!((&logged["added"], &logged["failed"]), (&json!(1), &json!(1)));
+    assert!(!logged.to_string().contains(indexed.pictures.to_str().unwrap()));
     let found = server.post("/search", &json!({ "query": "key", "top_k": 1 })).json();
     assert_eq!(names(&found), ["clef"]);
     // Somebody else changes it: the next search sees it.
@@ -279,4 +329,64 @@ fn near_duplicates() {
     assert_eq!(all["groups"][0].as_array().unwrap().len(), altclip_nano::PICTURES.len());
     assert!(all["groups"][0][0]["id"].is_number() && all["groups"][0][0]["path"].is_string());
     assert_eq!(server.get("/index/duplicates?threshold=2").status, 422);
+}
+
+/// A TIFF of one colour, without compression: the smallest that is one.
+fn tiff(side: u16) -> Vec<u8> {
+    let pixels = vec![[200u8, 40, 40]; usize::from(side) * usize::from(side)].concat();
+    let (bits, strip) = (8 + 2 + 10 * 12 + 4, 8 + 2 + 10 * 12 + 4 + 6);
+    let mut tiff = b"II*\0\x08\0\0\0\x0a\0".to_vec();
+    for (tag, kind, count, value) in [
+        (256u16, 3u16, 1u32, u32::from(side)),
+        (257, 3, 1, u32::from(side)),
+        (258, 3, 3, bits),
+        (259, 3, 1, 1),
+        (262, 3, 1, 2),
+        (273, 4, 1, strip),
+        (277, 3, 1, 3),
+        (278, 3, 1, u32::from(side)),
+        (279, 4, 1, pixels.len() as u32),
+        (284, 3, 1, 1),
+    ] {
+        tiff.extend(tag.to_le_bytes());
+        tiff.extend(kind.to_le_bytes());
+        tiff.extend(count.to_le_bytes());
+        tiff.extend(value.to_le_bytes());
+    }
+    tiff.extend([0; 4]);
+    tiff.extend([8, 0, 8, 0, 8, 0]);
+    tiff.extend(pixels);
+    tiff
+}
+
+/// Whatever the index takes can be looked at.
+#[test]
+fn pictures_that_browsers_do_not_know_have_thumbnails() {
+    let pnm = [b"P6 64 48 255\n".to_vec(), vec![90; 64 * 48 * 3]].concat();
+    let others =
+        [("scan.tif", tiff(64), "image/tiff"), ("plot.ppm", pnm, "image/x-portable-anymap")];
+    let files: Vec<(&str, &[u8])> =
+        others.iter().map(|(name, bytes, _)| (*name, bytes.as_slice())).collect();
+    let indexed = indexed_with(&files);
+    let server = running(&indexed.index);
+    let newest = server.get("/index/pictures?limit=100").json();
+    for (name, bytes, media) in &others {
+        let is_it = |one: &&Value| one["path"].as_str().unwrap().ends_with(name);
+        let id = newest["pictures"].as_array().unwrap().iter().find(is_it).unwrap()["id"].clone();
+        let small = server.get(&format!("/thumbnail/{id}?size=32"));
+        assert_eq!(
+            (small.status, small.header("content-type")),
+            (200, Some("image/png")),
+            "{name}"
+        );
+        assert_eq!(altclip_search::metadata::dimensions(&small.body).unwrap().0, 32);
+        let whole = server.get(&format!("/picture/{id}"));
+        assert_eq!((whole.status, whole.header("content-type")), (200, Some(*media)));
+        assert_eq!(&whole.body, bytes);
+        // A file that nothing here decodes is said to be one, and not to be gone.
+        std::fs::write(indexed.pictures.join(name), b"%PDF-1.7\n%abc").unwrap();
+        let other = server.get(&format!("/thumbnail/{id}"));
+        assert_eq!(other.status, 415);
+        assert!(other.text().contains("convert it"), "{}", other.text());
+    }
 }

@@ -1,10 +1,10 @@
 //! How a server stops: what it accepted is answered, what comes then is told.
 
 use crate::client::{Answer, Running, asked_for, connect, raw};
-use altclip_server::{Setup, StubEngine};
+use altclip_server::{Log, Setup, StubEngine};
 use serde_json::json;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 fn stub(batch: Duration) -> Setup {
@@ -104,4 +104,45 @@ fn a_client_that_holds_its_connection_does_not_hold_up_the_end() {
     assert!(begun.elapsed() < Duration::from_secs(10));
     assert_eq!(raw(&mut held[1], b"", b"").status, 200);
     drop(held);
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_nobody() {
+    const REQUESTS: usize = 1200;
+    let (release, stalled) = mpsc::channel::<()>();
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let stalls = |lines: &Arc<Mutex<Vec<serde_json::Value>>>, stalled: mpsc::Receiver<()>| {
+        let lines = Arc::clone(lines);
+        Log::new(move |line| {
+            // Until somebody lets go of it.
+            let _ = stalled.recv();
+            lines.lock().unwrap().push(line.clone());
+        })
+    };
+    let mut setup = stub(Duration::ZERO);
+    setup.log = stalls(&lines, stalled);
+    let server = Running::start(setup);
+    (0..REQUESTS).for_each(|_| assert_eq!(server.get("/livez").status, 200));
+    // The writer has a line, as many as fit wait, and the rest is counted.
+    let dropped = server.metric("altclip_log_lines_dropped_total");
+    assert!((1.0..REQUESTS as f64).contains(&dropped), "{dropped}");
+    drop(release);
+    let said = |what: &str| lines.lock().unwrap().iter().any(|line| line["event"] == what);
+    let since = Instant::now();
+    while !said("log_dropped") {
+        assert!(since.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    server.end().unwrap();
+    // What was read in time is whole, to the last line.
+    assert!(said("start") && said("stop"));
+    // A log that stays stalled does not hold up the end either.
+    let (_held, stalled) = mpsc::channel::<()>();
+    let mut setup = stub(Duration::ZERO);
+    setup.log = stalls(&Arc::default(), stalled);
+    let server = Running::start(setup);
+    assert_eq!(server.post("/embed", &json!({ "inputs": "a" })).status, 200);
+    let since = Instant::now();
+    server.end().unwrap();
+    assert!(since.elapsed() < Duration::from_secs(5));
 }

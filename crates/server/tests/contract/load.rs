@@ -1,8 +1,10 @@
 //! Ten times more than the engine can do: what is accepted is answered, what is not is told so.
 
-use crate::client::Running;
-use altclip_server::{Setup, StubEngine};
+use crate::client::{Running, connect, post_bytes};
+use altclip_report::Diagnose as _;
+use altclip_server::{Server, Setup, StubEngine};
 use serde_json::json;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -83,17 +85,55 @@ fn overload_is_refused_whole_and_in_order() {
 #[test]
 fn bodies_beyond_the_allowance_are_refused() {
     let mut setup = Setup::new(Arc::new(StubEngine::new(4, Duration::ZERO)));
-    setup.limits.in_flight_bytes = 300_000;
+    (setup.limits.body_bytes, setup.limits.in_flight_bytes) = (100_000, 300_000);
     let server = Running::start(setup);
     let texts = |bytes: usize| json!({ "inputs": vec!["y".repeat(1000); bytes / 1000] });
-    assert_eq!(server.post("/embed", &texts(50_000)).status, 200);
-    let answer = server.post("/embed", &texts(200_000));
+    assert_eq!(server.post("/embed", &texts(70_000)).status, 200);
+    // Somebody else has half of it.
+    let mut other = connect(server.address);
+    let mut head = post_bytes("/embed", &texts(60_000));
+    head.truncate(50_000);
+    other.write_all(&head).unwrap();
+    let since = Instant::now();
+    while server.metric("altclip_in_flight_bytes") < 140_000.0 {
+        assert!(since.elapsed() < Duration::from_secs(5));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let answer = server.post("/embed", &texts(70_000));
     assert_eq!((answer.status, answer.json()["code"].clone()), (503, json!("E8101")));
     assert!(answer.header("retry-after").is_some());
+    let text = answer.text();
+    assert!(text.contains("needed") && text.contains("300000"), "{text}");
+    drop(other);
     // It was given back.
-    assert_eq!(server.post("/embed", &texts(50_000)).status, 200);
-    let held = server.metric("altclip_in_flight_bytes");
-    assert!(held < 1000.0, "{held}");
+    let since = Instant::now();
+    while server.metric("altclip_in_flight_bytes") > 1000.0 {
+        assert!(since.elapsed() < Duration::from_secs(5));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(server.post("/embed", &texts(70_000)).status, 200);
+}
+
+/// Who is told to ask again must be able to succeed.
+#[test]
+fn what_can_never_fit_is_not_told_to_ask_again() {
+    let setup = |body: usize| {
+        let mut setup = Setup::new(Arc::new(StubEngine::new(768, Duration::ZERO)));
+        (setup.limits.body_bytes, setup.limits.in_flight_bytes) = (body, 300_000);
+        setup
+    };
+    let server = Running::start(setup(100_000));
+    assert_eq!(server.post("/embed", &json!({ "inputs": vec!["a"; 15] })).status, 200);
+    for path in ["/embed", "/v1/embeddings"] {
+        let answer =
+            server.post(path, &json!({ "inputs": vec!["a"; 100], "input": vec!["a"; 100] }));
+        let text = answer.text();
+        assert_eq!((answer.status, answer.header("retry-after")), (413, None), "{text}");
+        assert!(text.contains("E8002") && text.contains("at most 300000"), "{text}");
+    }
+    // Nor does a server start whose longest bodies never fit.
+    let error = Server::start(setup(100_001)).err().unwrap();
+    assert_eq!(error.report().code.as_str(), "E1001");
 }
 
 #[test]

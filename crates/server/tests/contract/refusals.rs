@@ -2,10 +2,11 @@
 
 use crate::client::{Running, connect, nano, picture, raw, request};
 use altclip_report::Diagnose as _;
-use altclip_server::{Error, KeySource, Limits, Server, Setup, StubEngine};
+use altclip_server::{Error, KeySource, Limits, Log, Server, Setup, StubEngine};
 use base64::Engine as _;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 struct Row {
@@ -170,6 +171,17 @@ fn rows() -> Vec<Row> {
             "TX5 whole",
             v1,
             json!({ "input": "apple ".repeat(90), "truncate": false }).to_string(),
+            422,
+            "E3104",
+            "77",
+        ),
+        row("TX5 word", v1, r#"{"input": "a", "truncate": "no"}"#, 422, "E8004", "NONE or END"),
+        row("TX5 start", v1, r#"{"input": "a", "truncate": "START"}"#, 422, "E8004", "truncate"),
+        row("TX5 number", v1, r#"{"input": "a", "truncate": 0}"#, 422, "E8004", "true, false"),
+        row(
+            "TX5 none",
+            v1,
+            json!({ "input": "apple ".repeat(90), "truncate": "none" }).to_string(),
             422,
             "E3104",
             "77",
@@ -366,17 +378,22 @@ fn methods_paths_and_media_types() {
     let ask = |method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]| {
         request(server.address, method, path, headers, body)
     };
-    let json = ("content-type", "application/json");
+    let json_media = ("content-type", "application/json");
     let get = ask("GET", "/embed", &[], b"");
     judge("method", "/embed", &get, 405, "E8005", "POST");
     assert_eq!(get.header("allow"), Some("POST"));
     judge("path", "/nothing", &ask("GET", "/nothing", &[], b""), 404, "E8005", "no such route");
+    let model = ask("GET", "/v1/models/gpt-4", &[], b"");
+    judge("model", "/v1/models/gpt-4", &model, 404, "E8005", "no such model");
+    let root = ask("POST", "/", &[json_media], b"{}");
+    assert_eq!((root.status, root.json()["code"].clone()), (422, json!("E8004")));
+    assert!(root.json()["error_type"].is_string(), "{}", root.text());
     judge("path", "/v1/x", &ask("GET", "/v1/x", &[], b""), 404, "E8005", "no such route");
-    let html = ask("POST", "/embed", &[json, ("accept", "text/html")], b"{}");
+    let html = ask("POST", "/embed", &[json_media, ("accept", "text/html")], b"{}");
     judge("accept", "/embed", &html, 406, "E8005", "application/json");
     let text = ask("POST", "/embed", &[("content-type", "text/plain")], b"{}");
     judge("type", "/embed", &text, 415, "E8005", "application/json");
-    let coded = ask("POST", "/embed", &[json, ("content-encoding", "gzip")], b"{}");
+    let coded = ask("POST", "/embed", &[json_media, ("content-encoding", "gzip")], b"{}");
     judge("coding", "/embed", &coded, 415, "E8005", "Content-Encoding");
     let head = ask("HEAD", "/livez", &[], b"");
     assert_eq!((head.status, head.body.len()), (200, 0));
@@ -486,13 +503,15 @@ fn every_route_asks_for_a_key() {
     let mut setup = Setup::new(Arc::new(StubEngine::new(4, Duration::ZERO)));
     setup.keys = KeySource { key: Some("root".into()), file: Some(file.clone()) };
     let server = Running::start(setup);
-    let is_open = |path: &str| OPEN.contains(&path);
+    // What text-embeddings-inference has at the page's address is no page.
+    let is_open =
+        |method: &str, path: &str| OPEN.contains(&path) && (method, path) != ("POST", "/");
     for header in [None, Some("Bearer wrong"), Some("root"), Some("Bearer")] {
         let found = statuses(&server, header);
         assert!(found.len() > 25, "{}", found.len());
         for (method, path, status) in found {
             let refused = status == 401;
-            assert_eq!(refused, !is_open(&path), "{header:?} {method} {path}: {status}");
+            assert_eq!(refused, !is_open(&method, &path), "{header:?} {method} {path}: {status}");
         }
     }
     for (method, path, status) in statuses(&server, Some("Bearer root")) {
@@ -541,6 +560,23 @@ fn a_server_that_would_be_open_to_all_does_not_start() {
     bad.host = "192.0.2.1".into();
     bad.insecure_no_auth = true;
     assert_eq!(code(bad), Some("E8402"));
+    // A key that others could guess is none; on this machine it is.
+    let mut guessed = stub();
+    guessed.host = "0.0.0.0".into();
+    guessed.keys = KeySource { key: Some("k".repeat(31)), file: None };
+    assert_eq!(code(guessed.clone()), Some("E8003"));
+    guessed.keys.key = Some("k".repeat(32));
+    drop(Running::start(guessed));
+    let warned = Arc::new(AtomicBool::new(false));
+    let mut local = stub();
+    local.keys = KeySource { key: Some("k".repeat(31)), file: None };
+    let of_log = Arc::clone(&warned);
+    let note = move |line: &Value| {
+        of_log.fetch_or(line["event"] == "short_key", Ordering::AcqRel);
+    };
+    local.log = Log::new(note);
+    Running::start(local).end().unwrap();
+    assert!(warned.load(Ordering::Acquire));
     let mut large = stub();
     large.limits.in_flight_bytes = 1 << 50;
     assert_eq!(code(large), Some("E8404"));
