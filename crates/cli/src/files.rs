@@ -12,7 +12,7 @@ pub(crate) fn write_file(
     write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> Result<(), Failure> {
     if !overwrite && path.symlink_metadata().is_ok() {
-        return Err(exists(path));
+        return Err(taken(path, "name another file"));
     }
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));
@@ -30,13 +30,23 @@ pub(crate) fn write_file(
     })
 }
 
+/// The failure of a command that has no flag to write over what is there.
 pub(crate) fn exists(path: &Path) -> Failure {
+    taken(path, "choose another name")
+}
+
+/// That of one which has `--overwrite`.
+pub(crate) fn exists_unless_overwritten(path: &Path) -> Failure {
+    taken(path, "choose another name, or add --overwrite")
+}
+
+fn taken(path: &Path, help: &str) -> Failure {
     Failure::one(
         Report::new(Code::E1003, "output", "the output exists already")
             .place(quote(&path.to_string_lossy()))
             .got("an existing file or folder")
             .expected("a new name")
-            .help("choose another name, or add --overwrite where the command has it"),
+            .help(help),
     )
 }
 

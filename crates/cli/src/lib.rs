@@ -19,7 +19,8 @@ pub use host::{Called, Host, call};
 pub use model::{cache, model_folder};
 
 use args::{Cli, Command};
-use clap::{CommandFactory, FromArgMatches};
+use clap::error::{ContextKind, ContextValue};
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use failure::{Failure, Reporter};
 use std::ffi::OsString;
 
@@ -37,10 +38,29 @@ pub fn program(args: Vec<OsString>) -> u8 {
 
 fn parse_and_run(args: Vec<OsString>, reporter: Reporter) -> Result<(), Failure> {
     let args = args::config_file::expanded(args)?;
-    let matches = Cli::command().try_get_matches_from(args).map_err(failure::usage)?;
+    let matches = understood(&args).map_err(failure::usage)?;
     let cli = Cli::from_arg_matches(&matches).map_err(failure::usage)?;
     let given = matches.subcommand().map(|(_, matches)| matches);
     run(&cli, given.unwrap_or(&matches), reporter)
+}
+
+/// Understands a command line. No flag is a hyphen before anything but a letter or a hyphen, so a query may be:
+/// `-2*car`, `- dog`.
+fn understood(args: &[OsString]) -> Result<ArgMatches, clap::Error> {
+    let is_no_flag = |error: &clap::Error| match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(arg)) => arg
+            .strip_prefix('-')
+            .is_some_and(|rest| !rest.starts_with(|c: char| c == '-' || c.is_ascii_alphabetic())),
+        _ => false,
+    };
+    match Cli::command().try_get_matches_from(args) {
+        Err(error) if is_no_flag(&error) => Cli::command()
+            .mut_subcommand("search", |search| {
+                search.mut_arg("query", |query| query.allow_hyphen_values(true))
+            })
+            .try_get_matches_from(args),
+        understood => understood,
+    }
 }
 
 fn run(cli: &Cli, given: &clap::ArgMatches, reporter: Reporter) -> Result<(), Failure> {

@@ -26,7 +26,7 @@ mod picture;
 mod plot;
 mod table;
 
-pub use page::{Block, KeyFigure, Page};
+pub use page::{Block, HEAD_BYTES, KeyFigure, Page, is_page};
 pub use picture::{Error, Mark, Picture, Sheet, Tile};
 pub use plot::{Axis, Bar, BarChart, Heatmap, LineChart, Point};
 pub use table::{Cell, Table};

@@ -5,6 +5,17 @@ use crate::escape;
 /// What a browser may load for a page: nothing but what is in it.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
 
+/// What marks a page as one of this program.
+const MARK: &str = "<meta name=\"generator\" content=\"altclip\">";
+/// A page has its mark within so many bytes.
+pub const HEAD_BYTES: usize = 4096;
+
+/// Whether the first [`HEAD_BYTES`] bytes of a file have the mark of a page that this crate wrote.
+pub fn is_page(head: &[u8]) -> bool {
+    let head = head.get(..HEAD_BYTES).unwrap_or(head);
+    head.windows(MARK.len()).any(|part| part == MARK.as_bytes())
+}
+
 /// A page that grows block by block.
 #[derive(Clone, Debug)]
 pub struct Page {
@@ -120,7 +131,7 @@ impl Page {
         let title = escape::escaped(&self.title);
         let end = if self.has_section { "</section>\n" } else { "" };
         format!(
-            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n{MARK}\n\
              <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <meta name=\"color-scheme\" content=\"light dark\">\n\

@@ -139,11 +139,13 @@ pub fn quote(text: &str) -> String {
         .replace('\u{0}', "\\0")
 }
 
-fn escape(text: &str) -> String {
+/// Foreign text made safe for a line of a terminal, whole and without marks around it: control characters, ends
+/// of lines and what changes the direction of writing are escaped.
+pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         // Bidirectional controls and separators can rewrite a terminal line as well as C0/C1 can.
-        let hidden = matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+        let hidden = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
         if c.is_control() || hidden {
             out.extend(c.escape_default());
         } else {
@@ -186,6 +188,14 @@ mod tests {
             assert!(quoted.len() <= MAX_QUOTE_BYTES + 3, "{}", quoted.len());
             assert!(!quoted.chars().any(char::is_control));
         }
+    }
+
+    #[test]
+    fn an_escaped_line_is_whole_and_harmless() {
+        assert_eq!(escape("/p/大 猫.png"), "/p/大 猫.png");
+        assert_eq!(escape("a\u{1b}[31m\n\u{202e}b\u{9b}"), "a\\u{1b}[31m\\n\\u{202e}b\\u{9b}");
+        let long = "x".repeat(5000);
+        assert_eq!(escape(&long), long);
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct Answer {
     pub matches: Vec<Match>,
     /// Nothing is probable to match.
     pub no_match: bool,
+    /// The filter lets no picture through.
+    pub none_passes: bool,
     /// Why there are no probabilities, if so.
     pub uncalibrated: Option<Uncalibrated>,
 }
@@ -121,7 +123,8 @@ pub fn answer<E: From<Error>>(
             probability: calibrated.then_some(probability),
         });
     }
-    Ok(Answer { matches, no_match, uncalibrated })
+    let none_passes = among.is_some_and(|among| among.is_empty());
+    Ok(Answer { matches, no_match, none_passes, uncalibrated })
 }
 
 /// The normalised sum of terms, and the group of the text that weighs most; none where a picture does.

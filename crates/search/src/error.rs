@@ -1,9 +1,12 @@
 //! What can be wrong with an index, a query or a dump.
 
+use crate::generation::{CURRENT, STORE};
 use altclip_report::{Code, Diagnose, Report, quote};
 use std::path::{Path, PathBuf};
 
 const AREA: &str = "index";
+/// What works whatever is left of an index.
+const ANEW: &str = "altclip index add DIR --rebuild --model M";
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +48,12 @@ pub enum Error {
         /// What is there.
         found: String,
     },
+    /// The path is not that of a folder.
+    #[error("this is not the folder of an index")]
+    NotAFolder {
+        /// The path.
+        path: PathBuf,
+    },
     /// The disk has no room.
     #[error("the disk has no room for the index")]
     Full {
@@ -78,6 +87,8 @@ pub enum Error {
         text: String,
         /// Byte at which it goes wrong.
         byte: usize,
+        /// What to do.
+        help: &'static str,
     },
     /// No picture of the index lies at the path.
     #[error("the index holds no picture there")]
@@ -145,6 +156,11 @@ impl Error {
     }
 }
 
+/// Whether a file is one of an index, whose folder is there then.
+fn is_part(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == CURRENT || name == STORE)
+}
+
 impl From<altclip_durable::Error> for Error {
     fn from(error: altclip_durable::Error) -> Self {
         use altclip_durable::Error as Durable;
@@ -172,33 +188,45 @@ impl Diagnose for Error {
             Self::Lost { path, found, expected } => at(Code::E7001, path)
                 .got(found.as_str())
                 .expected(format!("at least {expected}"))
-                .help("restore a backup, or keep what is left: altclip index repair --accept-loss"),
+                .help(format!(
+                    "restore a backup; or altclip index repair --accept-loss keeps what is left; where nothing is: {ANEW}"
+                )),
             Self::Damaged { path, .. } => at(Code::E7003, path)
                 .help("altclip index repair keeps what is whole; index add --rebuild begins anew"),
             Self::OtherModel { path, found, expected } => at(Code::E7004, path)
                 .got(found.as_str())
                 .expected(expected.as_str())
                 .help("name the model of the index, or go over to this one: index add --rebuild"),
+            Self::NoIndex { path, found } if is_part(path) => at(Code::E7011, path)
+                .got(found.as_str())
+                .expected("what altclip index add wrote")
+                .help(format!("restore a backup, or begin anew: {ANEW}")),
             Self::NoIndex { path, found } => at(Code::E7011, path)
                 .got(found.as_str())
                 .expected("a folder made by altclip index add")
                 .help("check --index; a new index needs a folder of its own"),
+            Self::NotAFolder { path } => at(Code::E7011, path)
+                .got("a file")
+                .expected("a folder made by altclip index add")
+                .help("name the folder of the index with --index"),
             Self::Full { path } => {
                 at(Code::E7007, path).help("make room on the disk; what is indexed can be searched")
             }
             Self::Locked { path, holder } => {
                 at(Code::E7008, path).got(quote(holder)).help("wait for it to end")
             }
-            Self::Io { path, .. } => at(Code::E7009, path)
-                .help("check the folder, its permissions and its disk; reading goes on"),
-            Self::Query { text, byte, .. } => {
+            Self::Io { action, path, .. } => at(Code::E7009, path).help(match *action {
+                "read" | "open" => "check the file or folder, its permissions and its disk",
+                _ => "check the folder, its permissions and its disk; reading goes on",
+            }),
+            Self::Query { text, byte, help, .. } => {
                 let rest = text.get(*byte..).filter(|rest| !rest.trim().is_empty() && *byte > 0);
                 let report = report(Code::E7006).place(format!("byte {byte} of {}", quote(text)));
                 let report = match rest {
                     Some(rest) => report.got(quote(rest)),
                     None => report,
                 };
-                report.help("for example: red + car - \"traffic light\"; put a text in quotes")
+                report.help(*help)
             }
             Self::Unknown { path } => report(Code::E7005)
                 .place(quote(path))

@@ -9,6 +9,10 @@ use std::path::Path;
 /// Longest pattern, and most patterns and tags.
 const MAX_BYTES: usize = 4096;
 const MAX_TERMS: usize = 64;
+/// What to do about a fault.
+const HELP: &str = "for example: path:*.jpg since:2024-05 tag:\"summer in Rome\"";
+const SHORTER: &str = "use fewer and shorter filters; * and ** in a path stand for many";
+const DAYS: &str = "name a day of the calendar, a month or a year: 2024-05-31, 2024-05, 2024";
 
 /// Conditions that all must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,7 +47,8 @@ impl Filter {
             if rest.is_empty() {
                 break;
             }
-            let error = |what| Error::Query { what, text: text.to_owned(), byte: start };
+            let error =
+                |what| Error::Query { what, text: text.to_owned(), byte: start, help: HELP };
             let colon = rest
                 .find(':')
                 .ok_or_else(|| error("a condition is a field, a colon and a value"))?;
@@ -96,11 +101,13 @@ impl Filter {
                 what: "a filter is longer than 4096 bytes",
                 text: text.clone(),
                 byte: MAX_BYTES,
+                help: SHORTER,
             }),
             None if terms > MAX_TERMS => Err(Error::Query {
                 what: "there are more than 64 filters",
                 text: format!("{terms} filters"),
                 byte: 0,
+                help: SHORTER,
             }),
             None => Ok(()),
         }
@@ -185,7 +192,7 @@ pub fn day(text: &str, end: bool) -> Result<i64, Error> {
         [Some(y), Some(m), Some(d)] => Some((y, m, d, (y, m, d + 1))),
         _ => None,
     };
-    let bad = |what| Error::Query { what, text: text.to_owned(), byte: 0 };
+    let bad = |what| Error::Query { what, text: text.to_owned(), byte: 0, help: DAYS };
     let (y, m, d, (ey, em, ed)) =
         date.ok_or_else(|| bad("this is no day such as 2024, 2024-05 or 2024-05-31"))?;
     let valid = (1..=9999).contains(&y) && (1..=12).contains(&m);

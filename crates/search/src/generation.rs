@@ -27,6 +27,9 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// The generation that counts.
+///
+/// # Errors
+/// [`Error::NoIndex`], [`Error::NotAFolder`], [`Error::Damaged`], [`Error::Io`].
 pub(crate) fn current(vfs: &dyn Vfs, dir: &Path) -> Result<u64, Error> {
     let path = dir.join(CURRENT);
     let bytes = match altclip_durable::read(vfs, &path, 4096) {
@@ -37,6 +40,11 @@ pub(crate) fn current(vfs: &dyn Vfs, dir: &Path) -> Result<u64, Error> {
                 _ => "another kind of file or folder",
             };
             return Err(Error::NoIndex { path: dir.to_owned(), found: found.into() });
+        }
+        Err(altclip_durable::Error::Io { source, .. })
+            if source.kind() == io::ErrorKind::NotADirectory =>
+        {
+            return Err(Error::NotAFolder { path: dir.to_owned() });
         }
         Err(error) => return Err(error.into()),
     };

@@ -17,6 +17,8 @@ use std::path::PathBuf;
 /// Longest query in bytes, and most terms.
 const MAX_BYTES: usize = 64 << 10;
 const MAX_TERMS: usize = 256;
+/// What to do about a fault.
+const HELP: &str = "for example: red + car - \"traffic light\"; put a text in quotes";
 /// Deepest nesting.
 const MAX_DEPTH: usize = 32;
 
@@ -71,7 +73,7 @@ impl Query {
     /// # Errors
     /// [`Error::Query`] with the byte where it goes wrong.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        let error = |what, byte| Error::Query { what, text: text.to_owned(), byte };
+        let error = |what, byte| Error::Query { what, text: text.to_owned(), byte, help: HELP };
         if text.len() > MAX_BYTES {
             return Err(error("the query is longer than 64 KiB", MAX_BYTES));
         }
@@ -82,8 +84,8 @@ impl Query {
             return Ok(Self::Sum(vec![Term { weight: 1.0, content: text_of(text.trim()) }]));
         }
         let tokens = tokens(text).map_err(|(what, byte)| error(what, byte))?;
-        if tokens.len() > 4 * MAX_TERMS {
-            return Err(error("the query has more than 256 terms", MAX_BYTES));
+        if let Some((_, byte)) = tokens.get(4 * MAX_TERMS) {
+            return Err(error("the query has more than 256 terms", *byte));
         }
         let mut parser = Parser { tokens: &tokens, at: 0, end: text.len() };
         let query = parser.or(0).map_err(|(what, byte)| error(what, byte))?;
@@ -451,7 +453,13 @@ mod tests {
                 other => panic!("{text}: {other:?}"),
             }
         }
-        assert!(Query::parse(&"NOT ".repeat(1000)).is_err());
+        for count in [1000, 15_000, 17_000] {
+            let text = "NOT ".repeat(count);
+            match Query::parse(&text) {
+                Err(Error::Query { byte, .. }) => assert!(byte < text.len(), "{count}: {byte}"),
+                other => panic!("{count}: {other:?}"),
+            }
+        }
     }
 
     proptest! {

@@ -59,6 +59,7 @@ impl Repair {
 ///
 /// # Errors
 /// [`Error::Damaged`] or [`Error::NoIndex`] where no row, or not which model it is of, can be read;
+/// [`Error::Lost`] where there is no store;
 /// [`Error::Locked`], [`Error::Full`], [`Error::Io`].
 pub fn repair(vfs: Arc<dyn Vfs>, dir: &Path, accepts_loss: bool) -> Result<Repair, Error> {
     let sound = Index::open(Arc::clone(&vfs), dir).and_then(|index| {
@@ -67,18 +68,26 @@ pub fn repair(vfs: Arc<dyn Vfs>, dir: &Path, accepts_loss: bool) -> Result<Repai
     });
     match sound {
         Ok(Some(kept)) => return Ok(Repair { kept, ..Repair::default() }),
-        Err(error @ (Error::Io { .. } | Error::Full { .. } | Error::Locked { .. })) => {
-            return Err(error);
-        }
+        Err(
+            error @ (Error::Io { .. }
+            | Error::Full { .. }
+            | Error::Locked { .. }
+            | Error::NotAFolder { .. }),
+        ) => return Err(error),
         _ => {}
     }
     vfs.metadata(dir).map_err(Error::io("read", dir))?;
     let lock = lock(dir)?;
     let generation = fullest(&*vfs, dir)?;
     let path = folder(dir, generation);
-    let store = SqliteStore::open(&path.join(STORE), false)?;
-    let settings = Settings::read(&store, dir)?;
     let head = Head::read(&*vfs, &path).ok().flatten().unwrap_or_default();
+    let file = path.join(STORE);
+    if std::fs::metadata(&file).map_or(true, |file| file.len() == 0) {
+        let (found, expected) = ("no store".into(), format!("{} pictures", head.images));
+        return Err(Error::Lost { path: file, found, expected });
+    }
+    let store = SqliteStore::open(&file, false)?;
+    let settings = Settings::read(&store, dir)?;
     let (ids, mut lost) = (store.ids()?, Vec::new());
     let mut kept = Vec::new();
     for id in ids {

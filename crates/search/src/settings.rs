@@ -160,21 +160,28 @@ fn weights(path: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(checkpoint.files().iter().map(|file| file.path.clone()).collect())
 }
 
+/// Adds the contents of a file of the model.
+fn add_contents(hash: &mut Xxh3, path: &Path) -> Result<(), Error> {
+    let unreadable = |source| {
+        let error = altclip::checkpoint::Error::Io { path: path.to_owned(), source };
+        altclip::Error::from(altclip::models::Error::from(error))
+    };
+    let mut file = File::open(path).map_err(unreadable)?;
+    let mut block = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut block).map_err(unreadable)? {
+            0 => return Ok(()),
+            n => hash.update(block.get(..n).unwrap_or_default()),
+        }
+    }
+}
+
 /// A hash of contents.
 fn fingerprint(path: &Path, model: &Model) -> Result<String, Error> {
     let mut hash = Xxh3::new();
     hash.update(VECTORS.as_bytes());
     hash.update(&model.tokenizer().fingerprint().to_le_bytes());
-    let mut add = |file: &Path| -> Result<(), Error> {
-        let mut file_bytes = File::open(file).map_err(Error::io("read", file))?;
-        let mut block = vec![0; 1 << 20];
-        loop {
-            match file_bytes.read(&mut block).map_err(Error::io("read", file))? {
-                0 => return Ok(()),
-                n => hash.update(block.get(..n).unwrap_or_default()),
-            }
-        }
-    };
+    let mut add = |file: &Path| add_contents(&mut hash, file);
     weights(path)?.iter().try_for_each(|file| add(file))?;
     if path.is_dir() {
         FILES.iter().map(|name| path.join(name)).try_for_each(|file| add(&file))?;
@@ -212,5 +219,27 @@ pub fn decode_as(settings: &Settings, options: &mut LoadOptions) {
         options.decode.alpha = altclip::image::Alpha::CompositeWhite;
     } else {
         options.decode.alpha = altclip::image::Alpha::Drop;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use altclip_report::{Code, Diagnose as _};
+
+    #[test]
+    fn a_file_of_the_model_that_cannot_be_read_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.json");
+        let add = || add_contents(&mut Xxh3::new(), &file);
+        let refused = || add().unwrap_err().report();
+        assert_eq!(refused().code, Code::E2001);
+        std::fs::create_dir(&file).unwrap();
+        let report = refused();
+        assert_eq!(report.code, Code::E2001);
+        assert!(report.place.unwrap().contains("config.json"));
+        std::fs::remove_dir(&file).unwrap();
+        std::fs::write(&file, "{}").unwrap();
+        add().unwrap();
     }
 }

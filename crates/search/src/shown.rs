@@ -60,7 +60,12 @@ mod tests {
     fn the_form_stays_fixed() {
         let picture = Picture { path: "/p/猫.png".into(), ..Picture::default() };
         let found = Match { id: 7, picture, row: 0, score: 0.25, probability: Some(0.5) };
-        let mut answer = Answer { matches: vec![found], no_match: false, uncalibrated: None };
+        let mut answer = Answer {
+            matches: vec![found],
+            no_match: false,
+            none_passes: false,
+            uncalibrated: None,
+        };
         let text = |answer: &Answer| serde_json::to_string(&answer.shown("猫")).unwrap();
         let expected = r#"{"query":"猫","no_match":false,"matches":[{"id":7,"path":"/p/猫.png","score":0.25,"p_match":0.5}]}"#;
         assert_eq!(text(&answer), expected);

@@ -3,8 +3,9 @@
 use crate::failure::Failure;
 use crate::{files, thumbnail};
 use altclip::image::{DecodeOptions, read_file};
-use altclip_page::{Page, Sheet, Tile};
+use altclip_page::{HEAD_BYTES, Page, Sheet, Tile, is_page};
 use altclip_search::{Answer, Match};
+use std::io::Read as _;
 use std::path::Path;
 
 /// Writes the page, and shows it if asked.
@@ -16,7 +17,9 @@ pub(super) fn write(
     open: bool,
 ) -> Result<(), Failure> {
     let mut page = Page::new(query);
-    if found.no_match {
+    if found.none_passes {
+        page.paragraph("No picture passes the filters.");
+    } else if found.no_match {
         page.paragraph("Nothing matches. The nearest pictures are:");
     }
     if let Some(reason) = found.uncalibrated {
@@ -43,12 +46,23 @@ pub(super) fn write(
     }
     page.add(&sheet);
     // A sheet takes the place of an older one, never of anything else.
-    let is_page = path.extension().is_some_and(|extension| extension == "html");
-    files::write_file(path, is_page, |out| out.write_all(page.html().as_bytes()))?;
+    files::write_file(path, is_ours(path), |out| out.write_all(page.html().as_bytes()))?;
     if open {
         show(path);
     }
     Ok(())
+}
+
+/// Whether a file is a page that this program wrote.
+fn is_ours(path: &Path) -> bool {
+    // What is no file may never end.
+    if !path.is_file() {
+        return false;
+    }
+    let mut head = Vec::new();
+    let read = std::fs::File::open(path)
+        .and_then(|file| file.take(HEAD_BYTES as u64).read_to_end(&mut head));
+    read.is_ok() && is_page(&head)
 }
 
 /// Asks the desktop to show a file; where there is none, the file is there all the same.

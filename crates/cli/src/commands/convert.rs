@@ -33,7 +33,7 @@ pub(crate) fn run(args: &Convert, reporter: Reporter) -> Result<(), Failure> {
         ));
     }
     if args.out.is_dir() || (!args.overwrite && args.out.symlink_metadata().is_ok()) {
-        return Err(files::exists(&args.out));
+        return Err(files::exists_unless_overwritten(&args.out));
     }
     let mut options = LoadOptions::default();
     options.allow_extra_keys = args.model.allow_extra_keys;

@@ -25,7 +25,7 @@ const SHOWN: usize = 4;
 
 pub(crate) fn run(args: &Demo, reporter: Reporter) -> Result<(), Failure> {
     if !args.overwrite && args.out.symlink_metadata().is_ok() {
-        return Err(files::exists(&args.out));
+        return Err(files::exists_unless_overwritten(&args.out));
     }
     let mut options = LoadOptions::default();
     options.observer = model::observer(reporter);

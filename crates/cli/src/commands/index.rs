@@ -13,7 +13,7 @@ use crate::{files, model};
 use altclip::image::DecodeOptions;
 use altclip::{LoadOptions, Model};
 use altclip_durable::RealFs;
-use altclip_report::{Code, Report, quote};
+use altclip_report::{Code, Report, escape, quote};
 use altclip_search::{
     Background, Emptied, Error, Hit, Index, Lost, Plan, Repair, Searcher, Settings, Told,
 };
@@ -55,7 +55,7 @@ pub(super) struct Wanted<'a> {
 
 impl<'a> Wanted<'a> {
     /// The model of `run`, else the one that an index names, in its precision; pictures are decoded as the
-    /// index says.
+    /// index says, and as `run` says beside it, which [`Wanted::check`] compares.
     pub(super) fn new(
         run: &RunArgs,
         index: Option<&Settings>,
@@ -72,7 +72,7 @@ impl<'a> Wanted<'a> {
             }
             let mut options = LoadOptions::default();
             altclip_search::decode_as(settings, &mut options);
-            run.pictures.exif_orient = options.decode.apply_exif_orientation;
+            run.pictures.exif_orient |= options.decode.apply_exif_orientation;
             if options.decode.alpha == altclip::image::Alpha::CompositeWhite {
                 run.pictures.alpha = crate::args::Alpha::Composite;
             }
@@ -105,6 +105,7 @@ impl<'a> Wanted<'a> {
     ///
     /// Where the files of the model are untouched it is not loaded.
     pub(super) fn check(&self, index: &Index) -> Result<Settings, Failure> {
+        index.settings().check_decode(&self.decode(), index.dir())?;
         if index.settings().is_at(&self.path)? {
             return Ok(index.settings().clone());
         }
@@ -473,10 +474,13 @@ fn status(args: &IndexRead) -> Result<(), Failure> {
         }))?;
     } else {
         out.line(format!("{} pictures", index.store().images()?))?;
-        out.line(format!("model {} ({})", settings.model, settings.precision))?;
+        out.line(format!("model {} ({})", escape(&settings.model), settings.precision))?;
         out.line(format!("fingerprint {}", settings.fingerprint))?;
-        settings.roots.iter().try_for_each(|root| out.line(format!("folder {root}")))?;
-        settings.forgotten.iter().try_for_each(|path| out.line(format!("without {path}")))?;
+        settings.roots.iter().try_for_each(|root| out.line(format!("folder {}", escape(root))))?;
+        settings
+            .forgotten
+            .iter()
+            .try_for_each(|path| out.line(format!("without {}", escape(path))))?;
     }
     out.flush()
 }
@@ -599,7 +603,7 @@ fn duplicates(args: &IndexDuplicates) -> Result<(), Failure> {
         if args.at.json {
             out.json(&json!({ "paths": paths }))?;
         } else {
-            paths.iter().try_for_each(|path| out.line(path))?;
+            paths.iter().try_for_each(|path| out.line(escape(path)))?;
             out.line("")?;
         }
     }
@@ -623,7 +627,7 @@ fn hubs(args: &IndexHubs, reporter: Reporter) -> Result<(), Failure> {
         let Some(picture) = picture else { continue };
         match args.at.json {
             true => out.json(&json!({ "path": picture.path, "deviations": score }))?,
-            false => out.line(format!("{score:.1}  {}", picture.path))?,
+            false => out.line(format!("{score:.1}  {}", escape(&picture.path)))?,
         }
     }
     out.flush()

@@ -13,7 +13,7 @@ pub(crate) fn run(args: &Preprocess) -> Result<(), Failure> {
     let preprocessor = altclip::preprocessor(&dir)?;
     let options = model::decode_options(&args.pictures);
     if same_file(&args.image, &args.out) {
-        return Err(files::exists(&args.out));
+        return Err(files::exists_unless_overwritten(&args.out));
     }
     let picture = decode(&read_file(&args.image, &options)?, &options)?;
     let pixels = preprocessor.apply(&picture)?;

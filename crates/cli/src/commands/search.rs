@@ -6,6 +6,7 @@ use crate::args::{Search, threads};
 use crate::failure::{Failure, Reporter};
 use crate::output::{Out, bar, pad};
 use altclip_durable::RealFs;
+use altclip_report::escape;
 use altclip_search::{
     Answer, Ask, Background, Content, Filter, Judge, Query, Scan, Searcher, Term, answer, day,
     plain,
@@ -92,7 +93,9 @@ fn print(args: &Search, text: &str, found: &Answer) -> Result<(), Failure> {
         out.json(&found.shown(text))?;
         return out.flush();
     }
-    if found.no_match {
+    if found.none_passes {
+        out.line("no picture passes the filters")?;
+    } else if found.no_match {
         out.line(match found.matches.is_empty() {
             true => "nothing matches",
             false => "nothing matches; the nearest are:",
@@ -103,7 +106,7 @@ fn print(args: &Search, text: &str, found: &Answer) -> Result<(), Failure> {
             Some(p) => format!("{} {:3.0} %", pad(&bar(p, BAR_WIDTH), BAR_WIDTH), 100.0 * p),
             None => String::new(),
         };
-        out.line(format!("{judged}  {:.4}  {}", found.score, found.picture.path))?;
+        out.line(format!("{judged}  {:.4}  {}", found.score, escape(&found.picture.path)))?;
     }
     if let Some(reason) = found.uncalibrated {
         out.line(format!("uncalibrated: {}", reason.reason()))?;

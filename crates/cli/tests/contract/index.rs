@@ -577,12 +577,19 @@ fn a_contact_sheet_is_one_file_that_needs_no_network() {
     assert!(
         !html.contains("http://") && !html.contains("https://") && !html.contains("<script src")
     );
-    // A picture is not written over.
+    // Nothing else is written over: a picture, or a page of another program.
     let panda = place.picture("panda.png").to_string_lossy().into_owned();
-    let before = std::fs::read(&panda).unwrap();
-    let outcome = place.run(&["search", "panda", "--html", &panda]).go();
-    assert!(outcome.status == Some(2) && outcome.stderr.contains("[E1003]"), "{}", outcome.stderr);
-    assert!(std::fs::read(&panda).unwrap() == before);
+    let other = place.at("other.html");
+    std::fs::write(&other, "<!doctype html>\n<meta name=\"generator\" content=\"another\">")
+        .unwrap();
+    for kept in [panda, other] {
+        let before = std::fs::read(&kept).unwrap();
+        let outcome = place.run(&["search", "panda", "--html", &kept]).go();
+        let said = &outcome.stderr;
+        assert!(outcome.status == Some(2) && said.contains("[E1003]"), "{said}");
+        assert!(said.contains("name another file") && !said.contains("--overwrite"), "{said}");
+        assert!(std::fs::read(&kept).unwrap() == before);
+    }
 }
 
 #[test]
@@ -801,4 +808,167 @@ fn killed(place: &Place, lines: usize, millis: u64) -> Vec<String> {
         row["path"].as_str().unwrap().to_owned()
     };
     whole.map(path).collect()
+}
+
+/// A command on the index of a place, for people.
+fn for_people(place: &Place, args: &[&str]) -> Run {
+    let at = ["--index".to_owned(), place.at("index")];
+    altclip(args.iter().map(|arg| (*arg).to_owned()).chain(at))
+        .env("ALTCLIP_CACHE", place.path("cache"))
+}
+
+#[test]
+fn pictures_are_decoded_as_the_index_says_or_not_at_all() {
+    let place = Place::with_emoji();
+    place.add();
+    let dog = place.at("pictures/dog face.png");
+    let pictures = place.at("pictures");
+    for other in [&["--alpha", "composite"][..], &["--exif-orient"]] {
+        for command in [
+            &["search", "--image", &dog][..],
+            &["search", "dog face"],
+            &["index", "add", &pictures],
+            &["index", "update"],
+        ] {
+            let outcome = place.run(&[command, other].concat()).go();
+            let said = &outcome.stderr;
+            assert_eq!(outcome.status, Some(5), "{command:?} {other:?}: {said}");
+            assert!(said.contains("[E7004]"), "{command:?} {other:?}: {said}");
+        }
+    }
+    // Where it says so, it need not be said again, and may be.
+    let args = ["index", "add", "--rebuild", "--model", "nano", "--alpha", "composite", &pictures];
+    place.run(&args).ok();
+    let bare = place.search(&["--image", &dog]);
+    assert!(bare["matches"][0]["score"].as_f64().unwrap() > 0.999, "{bare}");
+    assert_eq!(place.search(&["--image", &dog, "--alpha", "composite"]), bare);
+    let both = place.run(&["search", "dog face", "--alpha", "composite", "--exif-orient"]).go();
+    assert_eq!(both.status, Some(5), "{}", both.stderr);
+}
+
+#[test]
+fn a_terminal_gets_no_control_characters_of_a_name() {
+    let place = Place::with_emoji();
+    let name = "a\u{1b}[31m\n\u{202e}b.png";
+    std::fs::rename(place.picture("dog face.png"), place.picture(name)).unwrap();
+    let twin = place.picture(&format!("c\u{1b}]0;x\u{7}d/{name}"));
+    std::fs::copy(place.picture(name), twin).unwrap();
+    place.add();
+    let forgotten = place.picture("e\u{1b}[2J.png");
+    std::fs::copy(place.picture("rose.png"), &forgotten).unwrap();
+    place.update();
+    place.run(&["index", "remove", &forgotten.to_string_lossy()]).ok();
+    for args in [
+        &["search", "dog face", "--top-k", "30"][..],
+        &["index", "duplicates"],
+        &["index", "hubs", "--threshold", "-100"],
+        &["index", "status"],
+    ] {
+        let outcome = for_people(&place, args).ok();
+        let text = String::from_utf8(outcome.stdout).unwrap();
+        assert!(text.contains("\\u{1b}"), "{args:?}: {text:?}");
+        let is_bad = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
+        assert!(!text.contains(is_bad), "{args:?}: {text:?}");
+        assert!(text.lines().all(|line| !line.starts_with("\u{202e}")), "{args:?}: {text:?}");
+    }
+    // Programs get the name as it is.
+    let answer = place.search(&["dog face", "--path", "a*"]);
+    assert!(answer["matches"][0]["path"].as_str().unwrap().ends_with(name), "{answer}");
+}
+
+#[test]
+fn a_query_may_begin_with_a_hyphen_and_flags_stay_flags() {
+    let place = Place::with_emoji();
+    place.add();
+    let refused = |args: &[&str]| {
+        let outcome = for_people(&place, &[&["search"], args].concat()).go();
+        assert_eq!(outcome.status, Some(2), "{args:?}: {}", outcome.stderr);
+        outcome.stderr
+    };
+    for (query, words) in
+        [("-2*car", "byte 0"), ("- dog", "only taken away"), ("-(a + b", "byte 1")]
+    {
+        for args in [&[query][..], &["--top-k", "3", query], &[query, "--top-k", "3"]] {
+            let said = refused(args);
+            assert!(said.contains("[E7006]") && said.contains(words), "{args:?}: {said}");
+        }
+    }
+    assert_eq!(names(&place.search(&["- cat face + 3*banana", "--top-k", "1"])), ["banana"]);
+    assert_eq!(names(&place.search(&["--top-k", "3", "cat"])).len(), 3);
+    assert_eq!(names(&place.search(&["cat", "--top-k", "3"])).len(), 3);
+    let escaped = ["search", "--index", &place.at("index"), "--top-k", "3", "--", "-cat"];
+    let outcome = altclip(escaped).env("ALTCLIP_CACHE", place.path("cache")).ok();
+    assert!(String::from_utf8(outcome.stdout).unwrap().lines().count() >= 3);
+    // What looks like a flag is no text.
+    for args in [&["--jsno"][..], &["--jsno", "-2*car"], &["-2*car", "--jsno"], &["-dog"]] {
+        let said = refused(args);
+        assert!(said.contains("[E1001]"), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn faults_of_a_search_say_what_to_do() {
+    let place = Place::with_emoji();
+    place.add();
+    let search = |args: &[&str]| for_people(&place, &[&["search", "dog face"], args].concat());
+    for day in ["2024-02-30", "yesterday"] {
+        let said = search(&["--since", day]).go().stderr;
+        assert!(said.contains("[E7006]") && said.contains("2024-05-31"), "{said}");
+        assert!(!said.contains("traffic light"), "{said}");
+    }
+    for none in [&["--tag", "none"][..], &["--since", "2099"], &["--path", "none*"]] {
+        let text = String::from_utf8(search(none).ok().stdout).unwrap();
+        assert!(text.starts_with("no picture passes the filters\n"), "{text}");
+    }
+    let some = String::from_utf8(search(&["--path", "red*"]).ok().stdout).unwrap();
+    assert!(!some.contains("filters"), "{some}");
+    let json = place.search(&["dog face", "--tag", "none"]);
+    assert!(!json.to_string().contains("filters"), "{json}");
+    // A file is no index, whatever is done with it.
+    let file = place.at("file");
+    std::fs::write(&file, "text").unwrap();
+    let pictures = place.at("pictures");
+    for args in [
+        &["search", "cat"][..],
+        &["index", "status"],
+        &["index", "add", &pictures, "--model", "nano"],
+        &["index", "add", &pictures, "--rebuild", "--model", "nano"],
+        &["index", "repair"],
+    ] {
+        let outcome = altclip([args, &["--index", &file]].concat())
+            .env("ALTCLIP_CACHE", place.path("cache"))
+            .go();
+        let said = &outcome.stderr;
+        assert_eq!(outcome.status, Some(5), "{args:?}: {said}");
+        assert!(said.contains("[E7011]") && said.contains("got a file"), "{args:?}: {said}");
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "text");
+}
+
+#[test]
+fn where_no_store_is_left_the_help_names_what_works() {
+    let anew = "altclip index add DIR --rebuild --model M";
+    for is_empty in [false, true] {
+        let place = Place::with_emoji();
+        place.add();
+        let store = place.path("index/g1/store.db");
+        match is_empty {
+            true => std::fs::write(&store, "").unwrap(),
+            false => std::fs::remove_file(&store).unwrap(),
+        }
+        for args in [
+            &["search", "dog face"][..],
+            &["index", "update"],
+            &["index", "repair"],
+            &["index", "repair", "--accept-loss"],
+        ] {
+            let outcome = place.run(args).go();
+            let said = &outcome.stderr;
+            assert_eq!(outcome.status, Some(5), "{args:?}: {said}");
+            assert!(said.contains(anew), "{args:?}: {said}");
+        }
+        let pictures = place.at("pictures");
+        place.run(&["index", "add", &pictures, "--rebuild", "--model", "nano"]).ok();
+        assert_eq!(place.images(), 24);
+    }
 }
