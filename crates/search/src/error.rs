@@ -216,7 +216,7 @@ impl Diagnose for Error {
                 at(Code::E7008, path).got(quote(holder)).help("wait for it to end")
             }
             Self::Io { action, path, .. } => at(Code::E7009, path).help(match *action {
-                "read" | "open" => "check the file or folder, its permissions and its disk",
+                "read" => "check the file or folder, its permissions and its disk",
                 _ => "check the folder, its permissions and its disk; reading goes on",
             }),
             Self::Query { text, byte, help, .. } => {
